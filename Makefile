@@ -1,0 +1,92 @@
+SHELL := /bin/sh
+.SHELLFLAGS := -euc
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# In reading order.
+CHAPTERS := helloworld
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python $(IS_NEW_ENOUGH) 2>/dev/null && echo $$python && break; done)
+
+# Every .proto and every stub, wherever a chapter keeps it.
+SKIP := \( -path ./.venv -o -path ./build \) -prune -o
+PROTOS = $(shell find . $(SKIP) -name '*.proto' -print | sort)
+SERVICES = $(shell grep -l '^service ' $(PROTOS))
+STUBS := find . $(SKIP) \( -name '*_pb2*.py' -o -name '*_pb2*.pyi' \) -print
+PROTOC := PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I .
+generate = $(PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS) && \
+	$(PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(SERVICES)
+
+.PHONY: help
+help: ## Print this help.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@for chapter in $(CHAPTERS); do printf '  make %-14s Play that chapter.\n' $$chapter; done
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Create .venv and install what the chapters and tests need.
+
+.PHONY: run
+run: setup ## Play every chapter: its real servers and clients, its output checked.
+	@$(BIN)/python -m tour $(CHAPTERS)
+
+.PHONY: $(CHAPTERS)
+$(CHAPTERS): setup
+	@$(BIN)/python -m tour $@
+
+.PHONY: test
+test: setup ## Run the tests, but for the slow ones.
+	@$(BIN)/python -m pytest --numprocesses auto --quiet -m "not slow"
+
+.PHONY: test-all
+test-all: setup ## Run all tests.
+	@$(BIN)/python -m pytest --numprocesses auto --quiet
+
+.PHONY: protos
+protos: setup ## Generate the stubs from the .proto files.
+	@$(call generate,.)
+
+.PHONY: check-protos
+check-protos: setup ## Fail when a stub is not what its .proto gives.
+	@rm -rf build/stubs && mkdir -p build/stubs
+	@$(call generate,build/stubs)
+	@$(STUBS) | sort >build/committed && (cd build/stubs && $(STUBS) | sort) >build/generated
+	@diff build/committed build/generated || { echo "error: run 'make protos'" >&2; exit 1; }
+	@while read -r stub; do diff -u "$$stub" "build/stubs/$$stub" || \
+		{ echo "error: run 'make protos'" >&2; exit 1; }; done <build/committed
+
+.PHONY: lint
+lint: $(VENV)/.ready-lint check-protos ## Check style, types, contracts and stubs.
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/buf lint
+
+.PHONY: clean
+clean: ## Remove everything that make has made.
+	@rm -rf $(VENV) build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.ready: requirements.txt
+	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || { echo "error: Python 3.11 or newer is needed:" \
+		"install one, or name it with 'make PYTHON=/path/to/python $(MAKECMDGOALS)'" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: this Python has no venv module:" \
+		"on Debian and Ubuntu, 'apt install python3-venv' brings it" >&2; exit 1; }
+	@echo "setting up $(VENV): a minute at most, once" >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@mkdir -p build
+	$(call install,requirements.txt)
+	@touch $@
+
+$(VENV)/.ready-lint: requirements-lint.txt $(VENV)/.ready
+	$(call install,requirements-lint.txt)
+	@touch $@
+
+define install
+@$(BIN)/python -m pip install --quiet --retries 1 --disable-pip-version-check -r $(1) \
+	>$(VENV)/setup.log 2>&1 || { echo "error: pip cannot install $(1):" \
+	"$$(grep -m 1 '^ERROR' $(VENV)/setup.log || echo 'it does not say why') (network? see $(VENV)/setup.log)" >&2; exit 1; }
+endef

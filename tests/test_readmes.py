@@ -1,0 +1,66 @@
+"""The READMEs keep their word: sessions, quotations, links."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tour.player import Absent, Failure, play
+from tour.readme import QUOTED_LANGUAGES, missing_quotes, read
+
+ROOT = Path(__file__).parent.parent
+READMES = sorted(p for p in ROOT.glob("**/*.md") if not {".venv", "build"} & set(p.parts))
+SECTIONS = [(readme, section) for readme in READMES for section in read(readme)]
+
+
+def name(readme):
+    return str(readme.relative_to(ROOT))
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        pytest.param(section, id=f"{name(readme)}: {section.title}")
+        for readme, section in SECTIONS
+        if section.is_played
+    ],
+)
+def test_a_session_prints_what_the_readme_shows(section):
+    try:
+        play(section, ROOT)
+    except Absent as absent:
+        pytest.skip(f"absent: {absent}")
+    except Failure as failure:
+        pytest.fail(str(failure), pytrace=False)
+
+
+@pytest.mark.parametrize("readme", READMES, ids=name)
+def test_a_snippet_stands_in_the_file_it_is_quoted_from(readme):
+    blocks = [block for section in read(readme) for block in section.blocks]
+
+    assert [
+        problem
+        for block in blocks
+        if block.language in QUOTED_LANGUAGES
+        for problem in missing_quotes(block, ROOT)
+    ] == []
+
+
+@pytest.mark.parametrize("readme", READMES, ids=name)
+def test_a_link_leads_somewhere(readme):
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", readme.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        page = (readme.parent / path).resolve() if path else readme
+        if not page.exists() or (anchor and anchor not in anchors(page)):
+            broken.append(target)
+
+    assert broken == []
+
+
+def anchors(page):
+    """The anchors that code hosts give to a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]

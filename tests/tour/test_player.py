@@ -1,0 +1,223 @@
+"""Playing a section: what counts as kept, what as broken, and that nothing is left behind."""
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from tour import player
+from tour.player import Absent, Failure, explain, free_port, pattern, play
+from tour.readme import Block, Section, Step
+
+SERVER = """
+import signal, socket, sys
+signal.signal(signal.SIGINT, lambda *_: sys.exit("bye"))
+port = int(sys.argv[2])
+socket.create_server(("127.0.0.1", port))
+print(f"listening on {port}", flush=True)
+for line in sys.stdin: print("heard", line.strip(), flush=True)
+"""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A small tree to play in."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "server.py").write_text(SERVER)
+    (root / "greeting.txt").write_text("hello\n")
+    return root
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(player, "PATIENCE", 0.5)
+
+
+def section(*blocks):
+    """A section of (info string, content) pairs."""
+    parsed = []
+    for info, content in blocks:
+        language, _, argument = info.partition(" ")
+        parsed.append(Block(1, language, argument, content.splitlines()))
+    return Section("A section", parsed)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_commands_run_in_order_and_keep_their_promises(tree):
+    play(section(("console", "$ echo one\none\n$ echo two; echo three >&2\ntwo\nthree")), tree)
+
+
+@pytest.mark.parametrize("promise", ["two", "one\ntwo", "", "one ...", "on", "One", "...\ntwo"])
+def test_any_other_output_breaks_the_promise(tree, promise):
+    with pytest.raises(Failure):
+        play(section(("console", f"$ echo one\n{promise}")), tree)
+
+
+@pytest.mark.parametrize("promise", ["one", "one  ", "o...", "...", "...\none", "one\n...", "...e"])
+def test_three_dots_stand_for_what_varies(tree, promise):
+    play(section(("console", f"$ echo one\n{promise}")), tree)
+
+
+def test_a_failed_command_must_be_admitted(tree):
+    play(section(("console", "$ sh -c 'exit 3'\n$ echo $?\n3")), tree)
+
+    with pytest.raises(Failure, match="ended with status 3"):
+        play(section(("console", "$ sh -c 'exit 3'\n$ echo on")), tree)
+
+
+def test_a_failed_last_command_must_be_admitted_too(tree):
+    with pytest.raises(Failure, match="ended with status 3"):
+        play(section(("console", "$ sh -c 'exit 3'")), tree)
+
+
+def test_what_follows_a_prompt_is_typed(tree):
+    ask = '$ python -c \'print(input("Name: "), input("Sure? "))\'\n'
+
+    play(section(("console", f"{ask}Name: Ada\nSure? yes\nAda yes")), tree)
+    play(section(("console", f"{ask}Name:\nSure?\n ")), tree)
+
+
+def test_a_named_terminal_is_ready_when_its_output_has_appeared_and_ends_on_interrupt(tree):
+    play(
+        section(
+            ("console server", "$ python server.py --port 50051\nlistening on 50051"),
+            ("console", "$ echo meanwhile\nmeanwhile"),
+            ("console server", "^C\nbye"),
+        ),
+        tree,
+    )
+
+
+def test_a_port_is_replaced_by_a_free_one_everywhere_in_the_section(tree):
+    shown = []
+
+    play(
+        section(
+            ("console one", "$ python server.py --port 50051\nlistening on 50051"),
+            (
+                "console",
+                "$ echo localhost:50051 [::1]:50051 150051\nlocalhost:50051 [::1]:50051 150051",
+            ),
+        ),
+        tree,
+        lambda _, text: shown.append(text),
+    )
+
+    text = "".join(shown)
+    (port,) = set(re.findall(r"localhost:(\d+)", text))
+    assert port != "50051"
+    assert f"listening on {port}\n" in text
+    assert "150051" in text
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_never_says_what_it_should_is_a_failure(tree):
+    with pytest.raises(Failure, match="listening at last"):
+        play(section(("console s", "$ python server.py --port 50051\nlistening at last")), tree)
+
+
+def test_a_server_that_dies_is_a_failure_at_once(tree):
+    with pytest.raises(Failure, match="No such file"):
+        play(section(("console s", "$ cat no-such-file\nlistening")), tree)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_command_that_waits_for_ever_is_a_failure(tree):
+    with pytest.raises(Failure, match="still running after"):
+        play(section(("console", "$ cat\nnever")), tree)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_ignores_interrupt_is_a_failure_and_is_killed(tree):
+    command = "$ trap '' INT; echo pid $$; cat"
+    shown = []
+
+    with pytest.raises(Failure, match=r"still running .* after \^C"):
+        play(
+            section(("console s", f"{command}\npid ...")), tree, lambda _, text: shown.append(text)
+        )
+
+    assert not alive(int(re.search(r"^pid (\d+)", "".join(shown), re.M)[1]))
+
+
+def test_a_traceback_in_a_terminal_the_readme_shows_no_more_of_is_a_failure(tree):
+    code = "print('up'); input(); "
+    with pytest.raises(Failure, match="printed a traceback"):
+        play(section(("console s", f"$ python -uc {shlex.quote(code)}\nup")), tree)
+
+
+def test_no_process_survives_whatever_ends_the_play(tree):
+    pids = []
+
+    def stop_the_play(_, text):
+        pids.extend(int(pid) for pid in re.findall(r"^pid (\d+)$", text, re.M))
+        if pids:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play(section(("console s", "$ echo pid $$; cat\npid ...")), tree, stop_the_play)
+
+    assert [alive(pid) for pid in pids] == [False]
+
+
+def test_a_diff_changes_the_copy_that_is_played_not_the_tree(tree):
+    play(
+        section(
+            ("diff greeting.txt", "-hello\n+good morning"),
+            ("console", "$ cat greeting.txt\ngood morning\n$ touch build/made"),
+        ),
+        tree,
+    )
+
+    assert (tree / "greeting.txt").read_text() == "hello\n"
+    assert not (tree / "build").exists()
+
+
+def test_a_program_that_is_not_there_is_absent_not_broken(tree, monkeypatch):
+    monkeypatch.setitem(player.ENGINES, "frobnicator", "apt install frobnicator")
+
+    with pytest.raises(Absent, match="frobnicator \\(apt install frobnicator\\)"):
+        play(section(("console", "$ frobnicator lint\nfine")), tree)
+
+
+def test_the_session_has_this_environment_first_on_its_path(tree):
+    python = Path(sys.prefix) / "bin" / "python"
+
+    play(
+        section(("console", f"$ which python\n{python}\n$ ls .venv/bin/python\n.venv/bin/python")),
+        tree,
+    )
+
+
+def test_the_explanation_is_a_diff_without_what_varies():
+    step = Step(7, "list", [])
+
+    assert explain(step, ["took ... s", "done"], "took 3 s\nfailed\n").splitlines() == [
+        "line 7: $ list",
+        "--- README",
+        "+++ seen",
+        "@@ -1,2 +1,2 @@",
+        " took ... s",
+        "-done",
+        "+failed",
+    ]
+
+
+def test_a_pattern_has_no_meaning_but_three_dots():
+    assert pattern(["a.b (c) [d] *"]).fullmatch("a.b (c) [d] *\n")
+    assert not pattern(["a.b"]).fullmatch("axb\n")
+
+
+def test_a_free_port_is_below_the_range_clients_get():
+    assert all(10_000 <= free_port() < 32_768 for _ in range(20))

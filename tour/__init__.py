@@ -1,0 +1,1 @@
+"""Plays the console sessions of the chapter READMEs; `make run` and the tests both use it."""

@@ -1,0 +1,100 @@
+"""Plays the READMEs of the named folders, for people to watch.
+
+Run all chapters, or one:
+
+    make run
+    python -m tour helloworld
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from tour.player import Absent, Failure, play
+from tour.readme import INTERRUPT, Section, read
+
+ROOT = Path(__file__).parent.parent
+
+
+class Screen:
+    """Prints what appears in the terminals of a section, line by line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._unfinished: dict[str, str] = {}
+
+    def show(self, terminal: str, text: str) -> None:
+        *lines, rest = (self._unfinished.get(terminal, "") + text).split("\n")
+        self._unfinished[terminal] = rest
+        for line in lines:
+            style = "bold" if line.startswith("$ ") or line == INTERRUPT else "dim"
+            name = f"{terminal} │ " if terminal else ""
+            self._console.print(Text.assemble("  ", (name, "cyan"), (line, style)), soft_wrap=True)
+
+
+def perform(section: Section, folder: str, console: Console, progress: Progress) -> tuple[str, str]:
+    """Plays a section; returns a mark (✓, ✗ or –) and, for –, what was absent."""
+    console.print(f"\n[bold]{folder} · {section.title}[/]")
+    task = progress.add_task(f"{folder} · {section.title}", total=None)
+    try:
+        play(section, ROOT, Screen(console).show)
+    except Absent as absent:
+        console.print(f"– not played, absent: {absent}", style="yellow", markup=False)
+        return "–", str(absent)
+    except (Failure, ValueError) as failure:
+        console.print(f"✗ {folder}/README.md, {failure}", style="red", markup=False)
+        return "✗", ""
+    finally:
+        progress.remove_task(task)
+    console.print("[green]✓[/]")
+    return "✓", ""
+
+
+def tour(folders: list[str], console: Console) -> int:
+    """Plays every section of the folders' READMEs; returns the exit status."""
+    table = Table("chapter", "session", "", "seconds", title="The tour")
+    marks, absences = [], []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        for folder in folders:
+            for section in read(ROOT / folder / "README.md"):
+                if section.is_played:
+                    started = time.monotonic()
+                    mark, absence = perform(section, folder, console, progress)
+                    seconds = f"{time.monotonic() - started:.1f}"
+                    table.add_row(folder, section.title, mark, seconds)
+                    marks.append(mark)
+                    absences += [absence] if absence else []
+    console.print("\n", table)
+    for absence in sorted(set(absences)):
+        console.print(f"– not on this machine: {absence}", style="yellow", markup=False)
+    required = os.environ.get("TOUR_REQUIRE") == "all"
+    return 1 if "✗" in marks or (absences and required) else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tour", description="Play chapter READMEs.")
+    parser.add_argument("folder", nargs="+", help="a folder with a README.md, below the root")
+    folders = parser.parse_args().folder
+    for folder in folders:
+        if not (ROOT / folder / "README.md").is_file():
+            parser.error(f"there is no {folder}/README.md")
+    # What ends us unwinds the stack, so that whatever plays is ended too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    signal.signal(signal.SIGHUP, lambda number, _frame: sys.exit(128 + number))
+    try:
+        sys.exit(tour(folders, Console(highlight=False)))
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; nothing is left running")
+
+
+if __name__ == "__main__":
+    main()
