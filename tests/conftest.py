@@ -63,7 +63,7 @@ def run():
 
 @pytest.fixture
 def spawn():
-    """spawn("helloworld.greeter_server", ...) starts a server command; gives process, address."""
+    """spawn(ARGS) starts `python ARGS` at the root; it is killed when the test ends."""
     with ExitStack() as stack:
 
         def spawn(*args):
@@ -77,6 +77,17 @@ def spawn():
             )
             stack.enter_context(process)
             stack.callback(process.kill)
-            return process, process.stdout.readline().strip().removeprefix("listening on ")
+            return process
 
         yield spawn
+
+
+@pytest.fixture
+def spawn_server(spawn):
+    """spawn_server(ARGS) starts `python ARGS` that serves; gives the process and its address."""
+
+    def spawn_server(*args):
+        process = spawn(*args)
+        return process, process.stdout.readline().strip().removeprefix("listening on ")
+
+    return spawn_server

@@ -26,12 +26,15 @@ def name(readme):
     ],
 )
 def test_a_session_prints_what_the_readme_shows(section):
+    failure = None
     try:
         play(section, ROOT)
     except Absent as absent:
         pytest.skip(f"absent: {absent}")
-    except Failure as failure:
-        pytest.fail(str(failure), pytrace=False)
+    except Failure as error:
+        failure = str(error)
+    if failure:
+        pytest.fail(failure, pytrace=False)
 
 
 @pytest.mark.parametrize("readme", READMES, ids=name)

@@ -111,6 +111,7 @@ class Stage:
         self._show = show
         self._terminals: dict[str, Terminal] = {}
         self._answered = ""
+        self._silent_failures: dict[str, str] = {}
 
     def play(self, block: Block) -> None:
         """Plays one console block. Raises Failure."""
@@ -126,14 +127,14 @@ class Stage:
             if stays or (following and following.typed == INTERRUPT):
                 self._until_printed(terminal, step)
             else:
-                self._until_ended(terminal, step)
+                self._until_ended(name, terminal, step)
 
     def stop(self) -> None:
         """Presses ^C in the terminals still at work. Raises Failure when one goes on regardless."""
         for name, terminal in self._terminals.items():
             seen = terminal.output
             if not terminal.is_running:
-                self._check_status(terminal)
+                self._check_status(name)
             else:
                 terminal.interrupt()
                 deadline = time.monotonic() + PATIENCE
@@ -149,10 +150,13 @@ class Stage:
         for terminal in self._terminals.values():
             terminal.kill()
 
-    def _check_status(self, terminal: Terminal) -> None:
-        if terminal.status:
-            shown = "which the README must show by `$ echo $?`"
-            raise Failure(f"the last command ended with status {terminal.status}, {shown}")
+    def _check_status(self, name: str) -> None:
+        """Raises Failure when a terminal's last command failed and the README does not tell."""
+        if name in self._silent_failures:
+            raise Failure(
+                f"{self._silent_failures[name]}, which the README must show, "
+                "by a line with `error` in it or by `$ echo $?`"
+            )
 
     def _with_ports(self, text: str) -> str:
         if not self._ports:
@@ -173,7 +177,8 @@ class Stage:
         if terminal.is_running:
             raise Failure(f"line {step.line}: the command before is still running")
         if "$?" not in typed:
-            self._check_status(terminal)
+            self._check_status(name)
+        self._silent_failures.pop(name, None)
         self._show(name, f"$ {typed}\n")
         terminal.start(typed)
 
@@ -188,7 +193,7 @@ class Stage:
             self._pump(deadline)
         terminal.take(match.end())
 
-    def _until_ended(self, terminal: Terminal, step: Step) -> None:
+    def _until_ended(self, name: str, terminal: Terminal, step: Step) -> None:
         """Waits until the command ends; its output must be the step's, whole."""
         expected = [self._with_ports(line) for line in step.expected]
         deadline = time.monotonic() + PATIENCE
@@ -200,9 +205,11 @@ class Stage:
             self._pump(deadline)
         if not pattern(expected).fullmatch(terminal.output.rstrip("\n") + "\n"):
             raise Failure(explain(step, expected, terminal.output))
+        # What ^C leaves as status differs from program to program.
+        if terminal.status and step.typed != INTERRUPT and "error" not in terminal.output.lower():
+            what = f"line {step.line}: $ {step.typed}\nended with status {terminal.status}"
+            self._silent_failures[name] = what
         terminal.take(len(terminal.output))
-        if step.typed == INTERRUPT:
-            terminal.status = 0  # What ^C leaves as status differs from program to program.
 
     def _answer(self, terminal: Terminal, expected: list[str]) -> None:
         """Types what the README shows behind a prompt, when the command waits at that prompt."""

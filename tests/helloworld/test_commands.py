@@ -35,10 +35,10 @@ async def say_hello(self, request, context):
 
 
 @pytest.fixture(params=SLOW_SERVERS)
-def slow_server(request, spawn):
+def slow_server(request, spawn_server):
     """A slow server with one call in flight: its process and the call."""
     wiring = "server.Greeter.SayHello = say_hello\nsys.argv[1:] = ['--port', '0']\nserver.main()"
-    process, address = spawn("-c", SLOW_SERVERS[request.param] + wiring)
+    process, address = spawn_server("-c", SLOW_SERVERS[request.param] + wiring)
     with grpc.insecure_channel(address) as channel:
         call = GreeterStub(channel).SayHello.future(HelloRequest(name="Ada"), timeout=60)
         assert process.stdout.readline() == "called\n"
@@ -47,8 +47,8 @@ def slow_server(request, spawn):
 
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_every_client_talks_to_every_server(server, client, spawn, run):
-    _, address = spawn("-m", server, "--port", "0")
+def test_every_client_talks_to_every_server(server, client, spawn_server, run):
+    _, address = spawn_server("-m", server, "--port", "0")
 
     result = run(client, "--address", address, "--name", "你好")
 
@@ -57,8 +57,8 @@ def test_every_client_talks_to_every_server(server, client, spawn, run):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_signal_stops_an_idle_server_with_status_0(server, number, spawn):
-    process, _ = spawn("-m", server, "--port", "0")
+def test_a_signal_stops_an_idle_server_with_status_0(server, number, spawn_server):
+    process, _ = spawn_server("-m", server, "--port", "0")
 
     process.send_signal(number)
 
@@ -105,8 +105,8 @@ def test_a_taken_port_is_one_clear_line(server, run):
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_second_server_never_shares_the_port(server, spawn, run):
-    _, address = spawn("-m", server, "--port", "0")
+def test_a_second_server_never_shares_the_port(server, spawn_server, run):
+    _, address = spawn_server("-m", server, "--port", "0")
 
     result = run(server, "--port", address.rpartition(":")[2])
 
@@ -148,8 +148,8 @@ def test_a_passed_deadline_is_one_line_and_status_1(client, run):
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("name", ["", "x" * 101])
-def test_a_refused_name_is_one_line_and_status_1(client, name, spawn, run):
-    _, address = spawn("-m", SERVERS[0], "--port", "0")
+def test_a_refused_name_is_one_line_and_status_1(client, name, spawn_server, run):
+    _, address = spawn_server("-m", SERVERS[0], "--port", "0")
 
     result = run(client, "--address", address, "--name", name)
 

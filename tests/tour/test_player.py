@@ -70,7 +70,8 @@ def test_three_dots_stand_for_what_varies(tree, promise):
 
 
 def test_a_failed_command_must_be_admitted(tree):
-    play(section(("console", "$ sh -c 'exit 3'\n$ echo $?\n3")), tree)
+    play(section(("console", "$ sh -c 'exit 3'\n$ echo $?\n3\n$ echo on\non")), tree)
+    play(section(("console", "$ echo error: no; exit 3\nerror: no\n$ echo on\non")), tree)
 
     with pytest.raises(Failure, match="ended with status 3"):
         play(section(("console", "$ sh -c 'exit 3'\n$ echo on")), tree)
