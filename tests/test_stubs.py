@@ -1,4 +1,4 @@
-"""Committed stubs and installed packages agree. The article's own demos died because they did not."""
+"""Committed stubs and installed packages agree: the demos of the article died of this."""
 
 import re
 from importlib.metadata import version
