@@ -7,7 +7,7 @@ Run it:
 """
 
 import argparse
-import os
+import signal
 import sys
 import unicodedata
 from pathlib import Path
@@ -72,16 +72,14 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="the address book")
     parser.add_argument("--format", choices=FORMATS, default="text", help="(default: %(default)s)")
     args = parser.parse_args()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends us without a traceback.
     try:
         listing = FORMATS[args.format](address_book.read(args.file))
     except OSError as error:
         sys.exit(f"error: {args.file}: {error.strerror}")
     except (ValueError, json_format.Error) as error:
         sys.exit(f"error: {args.file}: {error}")
-    try:
-        print(listing, end="\n" if listing else "", flush=True)
-    except BrokenPipeError:  # The reader, `head` perhaps, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(listing, end="\n" if listing else "")
 
 
 if __name__ == "__main__":

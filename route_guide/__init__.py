@@ -1,0 +1,1 @@
+"""Chapter 3: the four kinds of call, on real places."""
