@@ -142,7 +142,8 @@ class Stage:
                     seen += self._pump(deadline).get(name, "")
                     if time.monotonic() > deadline:
                         raise Failure(f"terminal {name}: still running {PATIENCE:.0f} s after ^C")
-            if "Traceback (most recent call last)" in seen:
+            by_interrupt = seen.rstrip().endswith("KeyboardInterrupt")
+            if "Traceback (most recent call last)" in seen and not by_interrupt:
                 raise Failure(f"terminal {name}: printed a traceback\n{seen}")
 
     def kill(self) -> None:

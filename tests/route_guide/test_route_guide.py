@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -136,6 +137,31 @@ def test_a_chat_is_answered_while_it_is_going_on(stub):
 
     assert list(chat) == []
     assert chat.code() == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize(
+    ("start", "code"),
+    [
+        (route_guide_server.start, grpc.StatusCode.DEADLINE_EXCEEDED),
+        (async_route_guide_server.start, grpc.StatusCode.OK),
+    ],
+    ids=SERVERS,
+)
+def test_open_chats_take_all_threads_but_no_event_loop(serve, start, code):
+    with grpc.insecure_channel(serve(start)) as channel, ExitStack() as stack:
+        stub = RouteGuideStub(channel)
+        chats = []  # A call that nobody refers to is cancelled.
+        for number in range(32):
+            outbox = queue.SimpleQueue()
+            outbox.put(note("first", Point(latitude=number)))
+            outbox.put(note("second", Point(latitude=number)))
+            chats.append(stub.RouteChat(iter(outbox.get, None), timeout=TIMEOUT))
+            stack.callback(outbox.put, None)
+            assert next(chats[-1]).message == "first"
+
+        call = stub.GetFeature.future(SHANGHAI, timeout=0.5)
+
+        assert call.code() == code
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_a_server_that_ignores_interrupt_is_a_failure_and_is_killed(tree):
 
 
 def test_a_traceback_in_a_terminal_the_readme_shows_no_more_of_is_a_failure(tree):
-    code = "print('up'); input(); "
+    code = "import signal; signal.signal(2, lambda *_: 1 / 0); print('up'); input()"
     with pytest.raises(Failure, match="printed a traceback"):
         play(section(("console s", f"$ python -uc {shlex.quote(code)}\nup")), tree)
 
