@@ -63,6 +63,20 @@ def test_a_link_leads_somewhere(readme):
     assert broken == []
 
 
+def index_of_errors():
+    """Message and page of each row of the front page's index."""
+    text = (ROOT / "README.md").read_text()
+    index = text.partition("## From error message to explanation")[2].partition("\n## ")[0]
+    for message, pages in re.findall(r"^\| `([^`]+)` \| (.*) \|$", index, re.M):
+        for page in re.findall(r"\]\(([^)#]+)", pages):
+            yield message, page
+
+
+@pytest.mark.parametrize(("message", "page"), list(index_of_errors()))
+def test_an_error_in_the_index_is_explained_where_it_says(message, page):
+    assert message in (ROOT / page).read_text()
+
+
 def anchors(page):
     """The anchors that code hosts give to a page's headings."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(), re.M)

@@ -46,7 +46,7 @@ class Guest3(_message.Message):
     MOOD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     seats: _builtins.int
-    """Presence came back in 2020; own defaults did not."""
+    """Presence came back in 2021; own defaults did not."""
     mood: Global___Mood3.ValueType
     def __init__(
         self,
