@@ -66,10 +66,11 @@ def spawn():
     """spawn(ARGS) starts `python ARGS` at the root; it is killed when the test ends."""
     with ExitStack() as stack:
 
-        def spawn(*args):
+        def spawn(*args, **options):
             process = subprocess.Popen(
                 [sys.executable, "-u", *args],
                 cwd=ROOT,
+                **options,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

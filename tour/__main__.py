@@ -62,6 +62,7 @@ def tour(folders: list[str], console: Console) -> int:
     """Plays every section of the folders' READMEs; returns the exit status."""
     table = Table("chapter", "session", "", "seconds", title="The tour")
     marks, absences = [], []
+    began = time.monotonic()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         for folder in folders:
@@ -73,6 +74,9 @@ def tour(folders: list[str], console: Console) -> int:
                     table.add_row(folder, section.title, mark, seconds)
                     marks.append(mark)
                     absences += [absence] if absence else []
+    table.caption = (
+        f"{marks.count('✓')} of {len(marks)} as promised, {time.monotonic() - began:.0f} s"
+    )
     console.print("\n", table)
     for absence in sorted(set(absences)):
         console.print(f"– not on this machine: {absence}", style="yellow", markup=False)

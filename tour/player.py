@@ -136,6 +136,7 @@ class Stage:
             if not terminal.is_running:
                 self._check_status(name)
             else:
+                self._show(name, f"{INTERRUPT}\n")
                 terminal.interrupt()
                 deadline = time.monotonic() + PATIENCE
                 while terminal.is_running:
