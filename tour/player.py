@@ -29,6 +29,7 @@ NOT_COPIED = (".git", ".venv", "build", "__pycache__", ".*_cache", ".hypothesis"
 PORT = re.compile(
     r"(?:--(?:\w+-)*port[ =]|(?:localhost|127\.0\.0\.1|\[::1?\]|0\.0\.0\.0):)([1-9]\d{1,4})\b"
 )
+PROGRAM = re.compile(r"(?:^|[|&;(])[ ]*([\w.-]+)", re.MULTILINE)
 LOCALHOST = "localhost,127.0.0.1,[::1]"
 
 Show = Callable[[str, str], None]
@@ -48,11 +49,13 @@ def play(section: Section, root: Path, show: Show = lambda _terminal, _text: Non
 
     Raises Failure or Absent. However it ends, no process of the section survives.
     """
-    commands = [s.typed for b in section.blocks if b.language == "console" for s in b.steps()]
-    for program in sorted(ENGINES.keys() & set(re.findall(r"[\w.-]+", " ".join(commands)))):
+    blocks = [block for block in section.blocks if block.language == "console"]
+    commands = "\n".join(step.typed for block in blocks for step in block.steps())
+    for program in sorted(ENGINES.keys() & set(PROGRAM.findall(commands))):
         if not shutil.which(program, path=environment()["PATH"]):
             raise Absent(f"{program} ({ENGINES[program]})")
-    ports = {port: str(free_port()) for command in commands for port in PORT.findall(command)}
+    literal_ports = sorted(set(PORT.findall(commands)))
+    ports = dict(zip(literal_ports, free_ports(len(literal_ports)), strict=True))
     with workspace(root) as directory:
         stage = Stage(directory, ports, show)
         try:
@@ -91,15 +94,19 @@ def environment() -> dict[str, str]:
     }
 
 
-def free_port() -> int:
-    """A port nobody listens on, below the ranges from which systems take a client's port."""
-    while True:
-        port = random.randrange(10_000, 32_768)  # noqa: S311 - not a secret.
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
+def free_ports(count: int) -> list[str]:
+    """Ports nobody listens on, below the ranges from which systems take a client's port."""
+    candidates = iter(random.sample(range(10_000, 32_768), 1_000))
+    return [str(next(filter(is_free, candidates))) for _ in range(count)]
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of this machine."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 class Stage:

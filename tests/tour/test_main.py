@@ -104,4 +104,6 @@ def assert_nobody_listens(port):
             socket.create_connection(("127.0.0.1", port)).close()
         except ConnectionRefusedError:
             return
+        except ConnectionResetError:  # It went while we connected.
+            continue
     pytest.fail(f"port {port} is still served")

@@ -3,13 +3,14 @@
 import os
 import re
 import shlex
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from tour import player
-from tour.player import Absent, Failure, explain, free_port, pattern, play
+from tour.player import Absent, Failure, explain, free_ports, is_free, pattern, play
 from tour.readme import Block, Section, Step
 
 SERVER = """
@@ -189,7 +190,8 @@ def test_a_program_that_is_not_there_is_absent_not_broken(tree, monkeypatch):
     monkeypatch.setitem(player.ENGINES, "frobnicator", "apt install frobnicator")
 
     with pytest.raises(Absent, match="frobnicator \\(apt install frobnicator\\)"):
-        play(section(("console", "$ frobnicator lint\nfine")), tree)
+        play(section(("console", "$ true && frobnicator lint\nfine")), tree)
+    play(section(("console", "$ echo frobnicator\nfrobnicator")), tree)
 
 
 def test_the_session_has_this_environment_first_on_its_path(tree):
@@ -220,5 +222,13 @@ def test_a_pattern_has_no_meaning_but_three_dots():
     assert not pattern(["a.b"]).fullmatch("axb\n")
 
 
-def test_a_free_port_is_below_the_range_clients_get():
-    assert all(10_000 <= free_port() < 32_768 for _ in range(20))
+def test_free_ports_are_different_and_below_the_range_clients_get():
+    ports = [int(port) for port in free_ports(20)]
+
+    assert len(set(ports)) == 20
+    assert all(10_000 <= port < 32_768 for port in ports)
+
+
+def test_a_port_that_is_taken_is_not_free():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert not is_free(taken.getsockname()[1])
