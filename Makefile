@@ -17,7 +17,9 @@ SKIP := \( -path ./.venv -o -path ./build \) -prune -o
 PROTOS = $(shell find . $(SKIP) -name '*.proto' -print | sort)
 SERVICES = $(shell grep -l '^service ' $(PROTOS))
 STUBS := find . $(SKIP) \( -name '*_pb2*.py' -o -name '*_pb2*.pyi' \) -print
-PROTOC := PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I .
+# google/api/*.proto come with googleapis-common-protos, beside its Python.
+GOOGLEAPIS = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+PROTOC = PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I . -I $(GOOGLEAPIS)
 generate = $(PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS) && \
 	$(PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(SERVICES)
 
@@ -63,7 +65,8 @@ lint: $(VENV)/.ready-lint check-protos ## Check style, types, contracts and stub
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
-	@$(BIN)/buf lint
+	@$(PROTOC) --include_imports --include_source_info -o build/contracts.binpb $(PROTOS)
+	@$(BIN)/buf lint build/contracts.binpb $(PROTOS:%=--path %)
 
 .PHONY: clean
 clean: ## Remove everything that make has made.

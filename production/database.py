@@ -1,0 +1,114 @@
+"""The tables, how they came to be, and transactions that keep their word on both databases.
+
+SQLite and PostgreSQL run the same statements; what differs between them is in this module.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy.pool import ConnectionPoolEntry
+
+MIGRATIONS = [
+    # One entry a release, never changed once released; {bytes} and {text} are the database's types.
+    """
+    CREATE TABLE contacts (
+        owner {text} NOT NULL,
+        contact_id {text} NOT NULL,
+        name_key {text} NOT NULL,
+        person {bytes} NOT NULL,
+        revision BIGINT NOT NULL,
+        created_us BIGINT NOT NULL,
+        updated_us BIGINT NOT NULL,
+        PRIMARY KEY (owner, contact_id)
+    );
+    CREATE INDEX contacts_by_name ON contacts (owner, name_key, contact_id);
+    CREATE TABLE owners (
+        owner {text} NOT NULL PRIMARY KEY,
+        position BIGINT NOT NULL
+    );
+    CREATE TABLE changes (
+        owner {text} NOT NULL,
+        position BIGINT NOT NULL,
+        change {bytes} NOT NULL,
+        PRIMARY KEY (owner, position)
+    );
+    CREATE TABLE requests (
+        owner {text} NOT NULL,
+        request_id {text} NOT NULL,
+        fingerprint {bytes} NOT NULL,
+        response {bytes} NOT NULL,
+        created_us BIGINT NOT NULL,
+        PRIMARY KEY (owner, request_id)
+    );
+    CREATE INDEX requests_by_age ON requests (created_us);
+    """,
+]
+# Text is compared by code point on both, so that a prefix is a range and pages have one order.
+TYPES = {
+    "sqlite": {"text": "TEXT", "bytes": "BLOB"},
+    "postgresql": {"text": 'TEXT COLLATE "C"', "bytes": "BYTEA"},
+}
+MIGRATION_LOCK = 0x67525043
+"""Any number, the same in every process: PostgreSQL's advisory lock while migrating."""
+
+
+class Database:
+    """Where contacts are kept: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."""
+
+    def __init__(self, url: str, *, connections: int = 8) -> None:
+        """Raises ValueError for another kind of URL. Connects when first used."""
+        self.kind = make_url(url).get_backend_name()
+        if self.kind not in TYPES:
+            raise ValueError(f"a database is sqlite or postgresql, not {self.kind}")
+        self._engine = create_engine(url, pool_size=connections, max_overflow=0)
+        if self.kind == "sqlite":
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+        self._writer = self._engine.execution_options(writes=True)
+
+    def migrate(self) -> None:
+        """Brings the tables up to date; safe when several processes start at once."""
+        with self.write() as connection:
+            if self.kind == "postgresql":
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+            connection.execute(
+                text("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
+            )
+            done = connection.execute(text("SELECT max(version) FROM schema_version")).scalar() or 0
+            if done > len(MIGRATIONS):
+                raise RuntimeError(f"the database is of version {done}, newer than this program")
+            for version, migration in enumerate(MIGRATIONS[done:], done + 1):
+                for statement in migration.format(**TYPES[self.kind]).split(";"):
+                    if statement.strip():
+                        connection.execute(text(statement))
+                connection.execute(
+                    text("INSERT INTO schema_version (version) VALUES (:version)"),
+                    {"version": version},
+                )
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A transaction that only reads. It waits for nobody."""
+        return self._engine.begin()
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """A transaction that may write; it is committed, durably, when its block ends well."""
+        return self._writer.begin()
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+
+def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    """Durable, and readers do not wait for the writer."""
+    connection.isolation_level = None  # We say BEGIN ourselves; see below.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # A commit is on disk when it returns.
+    connection.execute("PRAGMA busy_timeout = 5000")  # Milliseconds to wait for another writer.
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes the lock at once: two that read first and write later would deadlock."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,83 @@
+"""Databases to test on: SQLite always, PostgreSQL where its programs are."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from production.contacts import Contacts
+from production.database import Database
+
+# Debian keeps PostgreSQL's programs off the PATH.
+POSTGRES_PATH = os.pathsep.join(
+    [os.environ["PATH"], *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin")))]
+)
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """The URL of a PostgreSQL of our own, which listens on a Unix socket only."""
+    initdb, postgres = (shutil.which(name, path=POSTGRES_PATH) for name in ("initdb", "postgres"))
+    if not (initdb and postgres):
+        if os.environ.get("TOUR_REQUIRE") == "all":
+            pytest.fail("PostgreSQL is absent: apt install postgresql", pytrace=False)
+        pytest.skip("absent: PostgreSQL (apt install postgresql)")
+    user = {}
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root.
+        nobody = pwd.getpwnam("nobody")
+        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # Short: a socket's path may have 100 characters.
+    try:
+        if user:
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        data = folder / "data"
+        command = [initdb, "--no-sync", "--auth=trust", "--username=postgres", "-D", data]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
+        command = [postgres, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, cwd=folder, **user
+        ) as process:
+            for line in process.stderr:
+                if "ready to accept connections" in line:
+                    break
+            # Goes on reading: a full pipe would stop the database.
+            threading.Thread(target=process.stderr.read).start()
+            yield f"postgresql+psycopg://postgres@/{{}}?host={folder}"
+            process.send_signal(signal.SIGINT)  # Ends it although connections are open.
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """The URL of a new, empty database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/contacts.db"
+        return
+    template = request.getfixturevalue("postgresql")
+    name = f"test_{os.urandom(8).hex()}"
+    admin = create_engine(template.format("postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield template.format(name)
+    admin.dispose()
+
+
+@pytest.fixture
+def database(url):
+    database = Database(url)
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def contacts(database):
+    return Contacts(database)
