@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import create_engine, text
 
 from production.contacts import Contacts
@@ -19,6 +20,15 @@ from production.database import Database
 POSTGRES_PATH = os.pathsep.join(
     [os.environ["PATH"], *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin")))]
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def log_to_logging():
+    """Log lines go where pytest collects them; a print would race with its capture of stdout."""
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, structlog.stdlib.render_to_log_kwargs],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,170 @@
+"""ContactService, as it could run in production.
+
+Run it, then call it from a second terminal:
+
+    CONTACTS_ADDRESS=127.0.0.1:50051 python -m production.contacts_server
+    python -m production.contacts_client --address localhost:50051 list
+
+Settings come from the environment: `python -m production.contacts_server --help` lists them.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from production import interceptors, settings
+from production.contacts import Contacts
+from production.contacts_servicer import ContactServicer
+from production.database import Database
+from production.interceptors import Admission, Deadline, Interceptor
+from production.settings import Settings
+from production.v1 import contacts_pb2
+from production.v1.contacts_pb2_grpc import add_ContactServiceServicer_to_server
+
+SERVICE = contacts_pb2.DESCRIPTOR.services_by_name["ContactService"].full_name
+MAX_MESSAGE_BYTES = 1 << 20
+OPTIONS = [
+    ("grpc.so_reuseport", 0),  # By default a second server could share the port unnoticed.
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_concurrent_streams", 1_000),  # On one connection.
+    # Find dead clients, and let clients find us dead: they may ping every 10 s (the client does
+    # every 20), where gRPC's default is 5 minutes and answers more with too_many_pings.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_connection_idle_ms", 15 * 60_000),
+]
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+log = structlog.get_logger("server")
+
+
+class ContactsServer:
+    """A running server, and what it takes to stop it well."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = Database(settings.database, connections=settings.connections)
+        self._threads = ThreadPoolExecutor(settings.connections, thread_name_prefix="database")
+        self._health = health.aio.HealthServicer()
+        self._deadline = Deadline(settings.default_deadline, settings.max_deadline)
+        interceptor = Interceptor(
+            interceptors.request_log,
+            interceptors.errors,
+            Admission(settings.max_calls, settings.max_watches),
+            self._deadline,
+        )
+        self._server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
+        add_ContactServiceServicer_to_server(
+            ContactServicer(Contacts(self._database), self._threads), self._server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> int:
+        """Brings the database up to date and serves; returns the port.
+
+        Raises RuntimeError when the address cannot be had or the database is of a newer program,
+        sqlalchemy.exc.OperationalError when the database cannot be used.
+        """
+        await asyncio.to_thread(self._database.migrate)
+        port = self._server.add_insecure_port(self._settings.address)
+        await self._server.start()
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def stop(self) -> None:
+        """Drains: says NOT_SERVING, waits for balancers to see it, ends watches, lets calls end."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._settings.drain_pause)
+        self._deadline.end_watches()
+        await self._server.stop(self._settings.grace)
+        # A statement whose caller has gone still runs to its end: nothing can stop a thread.
+        await asyncio.to_thread(self._threads.shutdown)
+        self._database.close()
+
+
+async def start(settings: Settings) -> tuple[ContactsServer, int]:
+    """Starts a server; returns it and its port. Raises as ContactsServer.start does."""
+    server = ContactsServer(settings)
+    return server, await server.start()
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM, then drains. A second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    host, _, port = settings.address.rpartition(":")
+    try:
+        # Asked first because it says why an address cannot be had; gRPC does not.
+        socket.create_server((host, int(port))).close()
+        server, bound = await start(settings)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is why we cannot start.
+        sys.exit(f"error: {str(error).splitlines()[0]}")
+    print(f"listening on {host}:{bound}", flush=True)
+    await stop.wait()
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    log.info("draining", pause=settings.drain_pause, grace=settings.grace)
+    await server.stop()
+    log.info("stopped")
+
+
+def set_up_logging(style: str) -> None:
+    """Log lines go to stderr, for people or as JSON."""
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, renderer],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+def main() -> None:
+    lines = (
+        f"  CONTACTS_{name.upper():18}{field.description} (default: {field.default})"
+        for name, field in Settings.model_fields.items()
+    )
+    parser = argparse.ArgumentParser(
+        description="Serve ContactService.",
+        epilog="environment:\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+    try:
+        loaded = settings.load()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    set_up_logging(loaded.log)
+    asyncio.run(serve(loaded))
+
+
+if __name__ == "__main__":
+    main()
