@@ -4,7 +4,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # In reading order.
-CHAPTERS := protobuf_demo helloworld route_guide
+CHAPTERS := protobuf_demo helloworld route_guide production
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin

@@ -11,6 +11,7 @@ Settings come from the environment: `python -m production.contacts_server --help
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -129,7 +130,9 @@ def set_up_logging(style: str) -> None:
     renderer = (
         structlog.processors.JSONRenderer()
         if style == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        )
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

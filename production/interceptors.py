@@ -42,6 +42,8 @@ HANDLERS = {
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
 REQUEST_ID = "x-request-id"
+HEALTH = "/grpc.health.v1.Health/"
+"""Not logged: every client and balancer watches it all the time."""
 
 log = structlog.get_logger("access")
 
@@ -127,7 +129,9 @@ async def request_log(method: str, context: Context) -> AsyncIterator[None]:
             raise
         finally:
             milliseconds = round((time.monotonic() - started) * 1000, 1)
-            log.info("call", method=method, code=getattr(code, "name", str(code)), ms=milliseconds)
+            if not method.startswith(HEALTH):
+                name = getattr(code, "name", str(code))
+                log.info("call", method=method, code=name, ms=milliseconds)
 
 
 @asynccontextmanager

@@ -87,8 +87,8 @@ def spawn():
 def spawn_server(spawn):
     """spawn_server(ARGS) starts `python ARGS` that serves; gives the process and its address."""
 
-    def spawn_server(*args):
-        process = spawn(*args)
+    def spawn_server(*args, **options):
+        process = spawn(*args, **options)
         return process, process.stdout.readline().strip().removeprefix("listening on ")
 
     return spawn_server

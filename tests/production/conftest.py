@@ -39,20 +39,21 @@ def postgresql():
         if os.environ.get("TOUR_REQUIRE") == "all":
             pytest.fail("PostgreSQL is absent: apt install postgresql", pytrace=False)
         pytest.skip("absent: PostgreSQL (apt install postgresql)")
-    user = {}
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root.
-        nobody = pwd.getpwnam("nobody")
-        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    as_user = []
     folder = Path(tempfile.mkdtemp(prefix="pg-"))  # Short: a socket's path may have 100 characters.
     try:
-        if user:
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root.
+            # Not Popen's own `user`, which forks: gRPC's threads do not survive a fork.
+            nobody = pwd.getpwnam("nobody")
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            ids = f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}"
+            as_user = ["setpriv", *ids, "--clear-groups", "--"]
         data = folder / "data"
         command = [initdb, "--no-sync", "--auth=trust", "--username=postgres", "-D", data]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
+        subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
         command = [postgres, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
         with subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, cwd=folder, **user
+            [*as_user, *command], stderr=subprocess.PIPE, text=True, cwd=folder
         ) as process:
             for line in process.stderr:
                 if "ready to accept connections" in line:

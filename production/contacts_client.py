@@ -1,0 +1,310 @@
+"""A client that a team could use, and a command line over it.
+
+Run it against a server in another terminal:
+
+    python -m production.contacts_server
+    python -m production.contacts_client --address localhost:50051 add --name Ada
+    python -m production.contacts_client --address localhost:50051 list
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+from google.rpc.error_details_pb2 import BadRequest
+from grpc_status import rpc_status
+from rich.console import Console
+from rich.progress import Progress
+
+from production.v1.contacts_pb2 import (
+    Contact,
+    CreateContactRequest,
+    DeleteContactRequest,
+    ExportContactsRequest,
+    GetContactRequest,
+    ImportContactsRequest,
+    ListContactsRequest,
+    UpdateContactRequest,
+    WatchContactsRequest,
+    WatchContactsResponse,
+)
+from production.v1.contacts_pb2_grpc import ContactServiceStub
+from protobuf_demo import address_book
+from protobuf_demo.addressbook_pb2 import AddressBook, Person
+
+if TYPE_CHECKING:  # The stub has one class at run time, two for the type checker.
+    from production.v1.contacts_pb2_grpc import ContactServiceAsyncStub
+
+SERVICE = "production.v1.ContactService"
+UNARY = ("CreateContact", "GetContact", "ListContacts", "UpdateContact", "DeleteContact")
+SERVICE_CONFIG: dict[str, Any] = {
+    # Spread calls over the addresses a name has, and leave out those that say NOT_SERVING.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": SERVICE},
+    "methodConfig": [
+        {
+            "name": [{"service": SERVICE, "method": method} for method in UNARY],
+            "timeout": "10s",
+            # Safe for all of these: those that write carry a request id (AIP-155).
+            "retryPolicy": {
+                "maxAttempts": 5,  # gRPC allows no more.
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                # CANCELLED is what a stopping grpc.aio server says to a call that comes late.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+            },
+        }
+    ],
+}
+OPTIONS = [
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.keepalive_time_ms", 20_000),  # The server allows one ping in 10 s.
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+CHUNK = 500
+"""People in one message of an import."""
+
+
+class ContactsError(Exception):
+    """A call failed; code says how, the message why, violations what was wrong with the request."""
+
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        super().__init__(error.details())
+        self.code = error.code()
+        self.violations: list[tuple[str, str]] = []
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # Its types know sync calls only.
+        for detail in status.details if status else []:
+            if detail.Is(BadRequest.DESCRIPTOR):
+                found = BadRequest.FromString(detail.value).field_violations
+                self.violations = [(one.field, one.description) for one in found]
+
+
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Turns gRPC's error into ContactsError."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise ContactsError(error) from error
+
+
+class ContactsClient:
+    """One channel to the service, for a whole program; use it in one event loop.
+
+    Every method raises ContactsError when its call fails.
+    """
+
+    def __init__(self, address: str) -> None:
+        """address is HOST:PORT, or any gRPC target, such as dns:///contacts.example.com:443."""
+        self._channel = grpc.aio.insecure_channel(address, OPTIONS)
+        self._stub: ContactServiceAsyncStub = ContactServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
+
+    async def create(self, person: Person, contact_id: str = "") -> Contact:
+        """Adds a contact; without a contact_id the server chooses one."""
+        request = CreateContactRequest(
+            contact=Contact(person=person), contact_id=contact_id, request_id=_request_id()
+        )
+        with typed_errors():
+            return await self._stub.CreateContact(request)
+
+    async def get(self, name: str) -> Contact:
+        """The contact of a name, contacts/{contact_id}."""
+        with typed_errors():
+            return await self._stub.GetContact(GetContactRequest(name=name))
+
+    async def list(self, prefix: str = "", page_size: int = 0) -> AsyncIterator[Contact]:
+        """All contacts whose people's names begin with prefix, fetched page by page."""
+        request = ListContactsRequest(name_prefix=prefix, page_size=page_size)
+        while True:
+            with typed_errors():
+                page = await self._stub.ListContacts(request)
+            for contact in page.contacts:
+                yield contact
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def update(self, contact: Contact, paths: Iterable[str] = ("person",)) -> Contact:
+        """Changes the fields that paths name, if the contact still has its etag."""
+        request = UpdateContactRequest(contact=contact, request_id=_request_id())
+        request.update_mask.paths.extend(paths)
+        with typed_errors():
+            return await self._stub.UpdateContact(request)
+
+    async def delete(self, name: str, etag: str = "") -> None:
+        """Removes a contact, with an etag only if it still has it."""
+        request = DeleteContactRequest(name=name, etag=etag, request_id=_request_id())
+        with typed_errors():
+            await self._stub.DeleteContact(request)
+
+    async def import_people(self, chunks: Iterable[Iterable[Person]]) -> int:
+        """Adds all people or none; returns how many. Not retried: it has no request id."""
+        requests = (ImportContactsRequest(people=chunk) for chunk in chunks)
+        with typed_errors():
+            response = await self._stub.ImportContacts(requests, timeout=60)
+        return response.contact_count
+
+    async def export(self) -> AsyncIterator[Contact]:
+        """All contacts, as they arrive."""
+        with typed_errors():
+            async for response in self._stub.ExportContacts(ExportContactsRequest(), timeout=60):
+                for contact in response.contacts:
+                    yield contact
+
+    async def watch(self, position: str = "") -> AsyncIterator[WatchContactsResponse]:
+        """Changes as they happen, for ever; goes on where it was when a server goes away."""
+        while True:
+            request = WatchContactsRequest(position=position)
+            try:
+                with typed_errors():
+                    async for change in self._stub.WatchContacts(request, wait_for_ready=True):
+                        position = change.position
+                        yield change
+            except ContactsError as error:
+                if error.code != grpc.StatusCode.UNAVAILABLE:
+                    raise
+
+
+def _request_id() -> str:
+    return str(uuid.uuid4())
+
+
+# What follows is the command line.
+
+
+async def run_list(client: ContactsClient, args: argparse.Namespace) -> None:
+    async for contact in client.list(args.prefix):
+        print(f"{contact.name}  {contact.person.name}")
+
+
+async def run_get(client: ContactsClient, args: argparse.Namespace) -> None:
+    print(str(await client.get(args.contact)).rstrip())
+
+
+async def run_add(client: ContactsClient, args: argparse.Namespace) -> None:
+    person = Person(name=args.name, id=args.number, email=args.email)
+    contact = await client.create(person, args.contact_id)
+    print(contact.name)
+
+
+async def run_delete(client: ContactsClient, args: argparse.Namespace) -> None:
+    await client.delete(args.contact)
+
+
+async def run_import(client: ContactsClient, args: argparse.Namespace) -> None:
+    people = address_book.read(args.file).people
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_interactive) as progress:
+        task = progress.add_task("importing", total=len(people))
+
+        def chunks() -> Iterator[list[Person]]:
+            for at in range(0, len(people), CHUNK):
+                yield people[at : at + CHUNK]
+                progress.advance(task, min(CHUNK, len(people) - at))
+
+        count = await client.import_people(chunks())
+    print(f"imported {count} people")
+
+
+async def run_export(client: ContactsClient, args: argparse.Namespace) -> None:
+    count = 0
+    temporary = args.file.with_name(f".{args.file.name}.{os.getpid()}")
+    try:
+        with temporary.open("xb") as file:
+            async for contact in client.export():
+                # Serialized messages may be put one behind the other: repeated fields add up.
+                file.write(AddressBook(people=[contact.person]).SerializeToString())
+                count += 1
+        temporary.replace(args.file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(f"exported {count} people to {args.file}")
+
+
+async def run_watch(client: ContactsClient, args: argparse.Namespace) -> None:
+    async for change in client.watch(args.position):
+        kind = WatchContactsResponse.Kind.Name(change.kind).removeprefix("KIND_").lower()
+        contact = f"  {change.contact.name}  {change.contact.person.name}".rstrip()
+        print(f"{change.position}  {kind}{contact}", flush=True)
+
+
+COMMANDS = {
+    "list": run_list,
+    "get": run_get,
+    "add": run_add,
+    "delete": run_delete,
+    "import": run_import,
+    "export": run_export,
+    "watch": run_watch,
+}
+
+
+async def run(args: argparse.Namespace) -> None:
+    """Runs one command."""
+    async with ContactsClient(args.address) as client:
+        await COMMANDS[args.command](client, args)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Work with ContactService.")
+    parser.add_argument(
+        "--address", default="localhost:50051", help="HOST:PORT (default: %(default)s)"
+    )
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
+    command = commands.add_parser("list", help="all contacts, by name")
+    command.add_argument("--prefix", default="", help="only names that begin so")
+    command = commands.add_parser("get", help="one contact")
+    command.add_argument("contact", help="contacts/CONTACT_ID")
+    command = commands.add_parser("add", help="add a contact")
+    command.add_argument("--name", required=True)
+    command.add_argument("--number", type=int, default=0, help="the person's id")
+    command.add_argument("--email", default="")
+    command.add_argument("--contact-id", default="", help="without it the server chooses one")
+    command = commands.add_parser("delete", help="remove a contact")
+    command.add_argument("contact", help="contacts/CONTACT_ID")
+    command = commands.add_parser("import", help="add all people of an address book file, or none")
+    command.add_argument("file", type=Path)
+    command = commands.add_parser("export", help="write all people to an address book file")
+    command.add_argument("file", type=Path)
+    command = commands.add_parser("watch", help="changes as they happen")
+    command.add_argument("--position", default="", help="go on after this one")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    # `| head` that has seen enough ends a client without a traceback.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        asyncio.run(run(args))
+    except ContactsError as error:
+        for field, description in error.violations:
+            print(f"{field}: {description}", file=sys.stderr)
+        sys.exit(f"error: {error.code.name}: {error}")
+    except OSError as error:
+        sys.exit(f"error: {args.file}: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The client package and its command line, against real servers."""
+
+import asyncio
+import os
+
+import grpc
+import pytest
+
+from production.contacts_client import ContactsClient, ContactsError
+from production.contacts_server import start
+from production.settings import Settings
+from production.v1.contacts_pb2 import WatchContactsResponse
+from protobuf_demo.addressbook_pb2 import AddressBook, Person
+from tests.conftest import WAIT
+
+SERVER, CLIENT = "production.contacts_server", "production.contacts_client"
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(
+        address="127.0.0.1:0",
+        database=f"sqlite:///{tmp_path}/contacts.db",
+        drain_pause=0.2,
+        grace=5,
+    )
+
+
+@pytest.fixture
+def use(settings, run_async):
+    """use(coroutine function) gives it a client of a running server."""
+
+    def use(work):
+        async def with_server():
+            server, port = await start(settings)
+            try:
+                async with ContactsClient(f"127.0.0.1:{port}") as client:
+                    return await work(client)
+            finally:
+                await server.stop()
+
+        return run_async(with_server())
+
+    return use
+
+
+def test_the_client_does_what_the_service_offers(use):
+    async def work(client):
+        created = await client.create(Person(name="Ada"), "ada-1")
+        assert await client.get("contacts/ada-1") == created
+        created.person.name = "Grace"
+        updated = await client.update(created)
+        assert updated.person.name == "Grace"
+        with pytest.raises(ContactsError) as raised:
+            await client.update(created)
+        assert raised.value.code == grpc.StatusCode.ABORTED
+        chunks = [[Person(name=f"Guest {n}") for n in range(at, at + 5)] for at in (0, 5)]
+        assert await client.import_people(chunks) == 10
+        assert len([c async for c in client.list(page_size=3)]) == 11
+        assert [c.person.name async for c in client.list("guest 9")] == ["Guest 9"]
+        assert len([c async for c in client.export()]) == 11
+        await client.delete(updated.name, updated.etag)
+        assert [c async for c in client.list("Grace")] == []
+
+    use(work)
+
+
+def test_what_is_wrong_with_a_request_is_told_by_field(use):
+    async def work(client):
+        with pytest.raises(ContactsError) as raised:
+            await client.create(Person(), "X")
+        assert [field for field, _ in raised.value.violations] == [
+            "contact.person.name",
+            "contact_id",
+        ]
+
+    use(work)
+
+
+def test_a_watch_goes_on_when_its_server_is_replaced(settings, run_async):
+    async def work():
+        server, port = await start(settings)
+        same = settings.model_copy(update={"address": f"127.0.0.1:{port}"})
+        async with ContactsClient(same.address) as client:
+            changes = client.watch()
+            await anext(changes)
+            first = await client.create(Person(name="Ada"))
+            assert (await anext(changes)).contact == first
+
+            await server.stop()
+            server, _ = await start(same)
+            second = await client.create(Person(name="Grace"))
+
+            kinds = WatchContactsResponse
+            assert (await anext(changes)).kind == kinds.KIND_STARTED
+            assert (await anext(changes)).contact == second
+            await changes.aclose()
+        await server.stop()
+
+    run_async(work())
+
+
+@pytest.mark.slow
+def test_a_rolling_restart_under_load_loses_no_call(settings, run_async):
+    """Two servers on one database are replaced one after the other while four clients call."""
+
+    async def work():
+        servers = [await start(settings) for _ in range(2)]
+        addresses = [f"127.0.0.1:{port}" for _, port in servers]
+        calls, going = 0, True
+
+        async def load(client):
+            nonlocal calls
+            while going:
+                contact = await client.create(Person(name="Ada"))
+                await client.get(contact.name)
+                calls += 2
+
+        async with ContactsClient("ipv4:" + ",".join(addresses)) as client:
+            loads = [asyncio.create_task(load(client)) for _ in range(4)]
+            for (server, _), address in zip(servers[:2], addresses, strict=True):
+                before = calls
+                while calls < before + 50:
+                    await asyncio.sleep(0.01)
+                await server.stop()
+                again = settings.model_copy(update={"address": address})
+                servers.append(await start(again))
+            before = calls
+            while calls < before + 50:
+                await asyncio.sleep(0.01)
+            going = False
+            await asyncio.gather(*loads)  # Raises what any call raised.
+        for server, _ in servers[2:]:
+            await server.stop()
+        return calls
+
+    assert run_async(work()) > 150
+
+
+@pytest.fixture
+def server(spawn_server, tmp_path):
+    """A server process with a database of its own: the process and its address."""
+    environment = os.environ | {
+        "CONTACTS_ADDRESS": "127.0.0.1:0",
+        "CONTACTS_DATABASE": f"sqlite:///{tmp_path}/contacts.db",
+        "CONTACTS_DRAIN_PAUSE": "0",
+        "CONTACTS_LOG": "json",
+    }
+    return spawn_server("-m", SERVER, env=environment)
+
+
+def test_the_command_line_from_add_to_export(server, run, tmp_path):
+    _, address = server
+
+    def ask(*args):
+        return run(CLIENT, "--address", address, *args)
+
+    assert ask("add", "--name", "Ada", "--contact-id", "ada-1").stdout == "contacts/ada-1\n"
+    book = AddressBook(people=[Person(name="林徽因", id=2), Person(name="Grace", id=3)])
+    (tmp_path / "in.data").write_bytes(book.SerializeToString())
+    assert ask("import", str(tmp_path / "in.data")).stdout == "imported 2 people\n"
+    assert [line.split("  ")[1] for line in ask("list").stdout.splitlines()] == [
+        "Ada",
+        "Grace",
+        "林徽因",
+    ]
+    exported = ask("export", str(tmp_path / "out.data"))
+    assert exported.stdout == f"exported 3 people to {tmp_path}/out.data\n"
+    people = AddressBook.FromString((tmp_path / "out.data").read_bytes()).people
+    assert sorted(person.name for person in people) == ["Ada", "Grace", "林徽因"]
+    assert ask("delete", "contacts/ada-1").returncode == 0
+    missing = ask("get", "contacts/ada-1")
+    assert (missing.returncode, missing.stderr) == (
+        1,
+        "error: NOT_FOUND: contacts/ada-1 does not exist\n",
+    )
+
+
+def test_mistakes_are_told_field_by_field_with_status_1(server, run):
+    _, address = server
+
+    result = run(CLIENT, "--address", address, "add", "--name", " ", "--contact-id", "X")
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[0] == "contact.person.name: may not be empty"
+    assert result.stderr.splitlines()[-1].startswith("error: INVALID_ARGUMENT: ")
+
+
+def test_a_damaged_file_is_not_imported(server, run, tmp_path):
+    (tmp_path / "diary").write_text("Dear diary")
+
+    result = run(CLIENT, "--address", server[1], "import", str(tmp_path / "diary"))
+
+    assert (result.returncode, result.stderr) == (1, "error: not an address book, or damaged\n")
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_when_the_server_is_killed(spawn_server, run_async, tmp_path):
+    """kill -9 under a stream of writes, again and again: all that was answered is there."""
+    environment = os.environ | {
+        "CONTACTS_ADDRESS": "127.0.0.1:0",
+        "CONTACTS_DATABASE": f"sqlite:///{tmp_path}/contacts.db",
+    }
+
+    async def write(address, process, acknowledged):
+        async with ContactsClient(address) as client:
+
+            async def one_writer():
+                while True:
+                    acknowledged.add((await client.create(Person(name="Ada"))).name)
+
+            writers = [asyncio.create_task(one_writer()) for _ in range(4)]
+            before = len(acknowledged)
+            while len(acknowledged) < before + 30:
+                await asyncio.sleep(0)
+            process.kill()
+            for writer in writers:
+                writer.cancel()
+            await asyncio.gather(*writers, return_exceptions=True)
+
+    async def stored(address):
+        async with ContactsClient(address) as client:
+            return {contact.name async for contact in client.list(page_size=1000)}
+
+    acknowledged = set()
+    for _ in range(10):
+        process, address = spawn_server("-m", SERVER, env=environment)
+        run_async(write(address, process, acknowledged))
+        process.communicate(timeout=WAIT)
+    process, address = spawn_server("-m", SERVER, env=environment)
+
+    assert len(acknowledged) >= 300
+    assert acknowledged <= run_async(stored(address))
