@@ -67,8 +67,9 @@ async def serve(wanted_port: int) -> None:
     print(f"listening on {HOST}:{port}", flush=True)
 
     await stop.wait()
-    # From here a second Ctrl-C ends the process at once.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # From here a second signal ends the process at once.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     print("stopping: calls in flight may finish", flush=True)
     await server.stop(GRACE)
 

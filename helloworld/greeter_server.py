@@ -43,7 +43,7 @@ def start(address: str) -> tuple[grpc.Server, int]:
     Raises RuntimeError when the port is taken.
     """
     server = grpc.server(
-        # Ten calls at a time; more wait their turn.
+        # Ten calls at a time; more wait their turn, any number of them (chapter 4 bounds it).
         futures.ThreadPoolExecutor(max_workers=10),
         # By default a second server could share the port unnoticed.
         options=[("grpc.so_reuseport", 0)],
@@ -71,7 +71,8 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    # Blocked before any thread starts, so that no thread but this one, in sigwait, gets them.
+    # Blocked before any thread starts, so that no thread but this one, in sigwait, gets them. A
+    # servicer that starts processes must unblock them there: children inherit the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         # Asked first because it says why a port cannot be had; gRPC does not.
@@ -82,7 +83,7 @@ def main() -> None:
     print(f"listening on {HOST}:{port}", flush=True)
 
     signal.sigwait(STOP_SIGNALS)
-    # From here a second Ctrl-C ends the process at once.
+    # From here a second signal ends the process at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     print("stopping: calls in flight may finish", flush=True)

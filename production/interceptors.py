@@ -83,11 +83,19 @@ def surround(handler: Handler, method: str, layers: Sequence[Layer]) -> Handler:
             # Written here, not yielded: a cancellation then unwinds the layers at once.
             async with aclosing(result) as responses:
                 async for response in responses:
-                    await context.write(response)
+                    await write(response, context)
             return None
 
     make = HANDLERS[handler.request_streaming, handler.response_streaming]
     return make(call, None, handler.response_serializer)
+
+
+async def write(response: Any, context: Context) -> None:
+    """Sends a response. A caller that has gone shows here first, as an error of gRPC's core."""
+    try:
+        await context.write(response)
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None
 
 
 def decode(data: bytes, deserialize: Callable[[bytes], Any]) -> Any:

@@ -106,7 +106,8 @@ def add(path: Path, person: Person) -> None:
 def locked(directory: Path) -> Iterator[int]:
     """Holds the lock of a directory, and gives its file descriptor.
 
-    The address book itself cannot carry the lock, since each change replaces it by a new file.
+    The address book itself cannot carry the lock, since each change replaces it by a new file. Good
+    on a local file system; a network file system may not lock folders.
     """
     descriptor = os.open(directory, os.O_RDONLY)
     try:

@@ -56,10 +56,12 @@ def print_json() -> None:
     message = EveryKind(an_int32=0, an_optional=0, an_int64=2**53 + 1, a_bytes=b"\xff")
     print("\nJSON leaves defaults out, writes 64-bit integers as strings and bytes as base64:")
     print(" ", json_format.MessageToJson(message, indent=None))
-    every = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
-    print(f"with always_print_fields_with_no_presence, {len(every)} of its 21 fields are there;")
+    every = json_format.MessageToDict(EveryKind(), always_print_fields_with_no_presence=True)
+    fields = len(EveryKind.DESCRIPTOR.fields)
+    option = "always_print_fields_with_no_presence"
+    print(f"of an empty message, {option} shows {len(every)} of {fields} fields;")
     missing = [f.json_name for f in EveryKind.DESCRIPTOR.fields if f.json_name not in every]
-    print("  still absent:", ", ".join(missing))
+    print("  still absent are those with presence:", ", ".join(missing))
 
 
 def main() -> None:

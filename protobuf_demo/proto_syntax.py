@@ -62,7 +62,7 @@ def print_extensions() -> None:
 
 
 def print_wire() -> None:
-    print("\nand on the wire, where all fields are set, nothing differs at all")
+    print("\nand on the wire, where all fields of this message are set, nothing differs at all")
     for guest in (
         Guest2(name="Ada", seats=2, mood=proto2_pb2.MOOD2_MERRY),
         Guest3(name="Ada", seats=2, mood=Mood3.MOOD3_MERRY),

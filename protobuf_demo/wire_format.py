@@ -18,7 +18,7 @@ from protobuf_demo import address_book
 from protobuf_demo.addressbook_pb2 import AddressBook, Person
 
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
-"""The wire types in use; 3 and 4 were proto2's groups. https://protobuf.dev/programming-guides/encoding"""
+"""The wire types in use; 3 and 4 are groups, which proto3 has not. https://protobuf.dev/programming-guides/encoding"""
 FIXED_SIZE = {I64: 8, I32: 4}
 
 EXAMPLE = Person(
@@ -62,7 +62,7 @@ def annotate(data: bytes, descriptor: Descriptor, start: int = 0, depth: int = 0
             end = at + length
             kind, text = f"LEN {length}", "" if inner else len_text(data[at:end], field)
         elif wire_type not in FIXED_SIZE:
-            raise ValueError("it holds a group, which only proto2 knew")
+            raise ValueError("it holds a group, which this lesson does not take apart")
         else:
             end = at + FIXED_SIZE[wire_type]
             kind, text = f"I{8 * FIXED_SIZE[wire_type]}", data[at:end].hex(" ")

@@ -10,7 +10,8 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ async def get_feature(stub: "RouteGuideAsyncStub", point: Point, timeout: float)
 
 async def list_features(
     stub: "RouteGuideAsyncStub", rectangle: Rectangle, timeout: float, limit: int | None = None
-) -> AsyncIterator[Feature]:
+) -> AsyncGenerator[Feature]:
     """One message there, many back: each city as it arrives, at most limit of them."""
     call = stub.ListFeatures(rectangle, timeout=timeout)
     arrived = 0
@@ -65,8 +66,12 @@ async def route_chat(
     stub: "RouteGuideAsyncStub", notes: Iterable[RouteNote], timeout: float
 ) -> AsyncIterator[RouteNote]:
     """Many there, many back, both at once: the earlier notes at the points of ours."""
-    async for note in stub.RouteChat(iter(notes), timeout=timeout):
-        yield note
+    call = stub.RouteChat(iter(notes), timeout=timeout)
+    try:
+        async for note in call:
+            yield note
+    finally:
+        call.cancel()
 
 
 async def run_get(stub: "RouteGuideAsyncStub", args: argparse.Namespace) -> None:
@@ -78,10 +83,12 @@ async def run_list(stub: "RouteGuideAsyncStub", args: argparse.Namespace) -> Non
     rectangle = to_rectangle(args)
     started = monotonic()
     arrivals = []
-    async for feature in list_features(stub, rectangle, args.timeout, args.limit):
-        arrivals.append(monotonic() - started)
-        print(describe(feature))
-        await asyncio.sleep(args.pause)
+    # Closed at the end of the block: an async generator left half-way would keep its call open.
+    async with aclosing(list_features(stub, rectangle, args.timeout, args.limit)) as features:
+        async for feature in features:
+            arrivals.append(monotonic() - started)
+            print(describe(feature))
+            await asyncio.sleep(args.pause)
     print(describe_arrivals(arrivals))
 
 

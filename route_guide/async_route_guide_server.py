@@ -68,7 +68,7 @@ class RouteGuide(RouteGuideServicer):
     ) -> AsyncIterator[Feature]:
         async with refusals(context):
             rectangle = to_rectangle(request)
-        started, sent, end = monotonic(), 0, "client gone"
+        started, sent, end = monotonic(), 0, "broken off"
         try:
             for place in self._places.within(rectangle):
                 yield from_place(place)  # Waits here while the client is slow to read.
@@ -110,7 +110,7 @@ async def start(address: str, known: Places | None = None) -> tuple[grpc.aio.Ser
     """
     # By default a second server could share the port unnoticed.
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    add_RouteGuideServicer_to_server(RouteGuide(known or places.load()), server)
+    add_RouteGuideServicer_to_server(RouteGuide(places.load() if known is None else known), server)
     port = server.add_insecure_port(address)
     await server.start()
     return server, port
@@ -131,8 +131,9 @@ async def serve(wanted_port: int) -> None:
     print(f"listening on {HOST}:{port}", flush=True)
 
     await stop.wait()
-    # From here a second Ctrl-C ends the process at once.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # From here a second signal ends the process at once.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     print("stopping: calls in flight may finish", flush=True)
     await server.stop(GRACE)
 

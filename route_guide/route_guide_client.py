@@ -50,7 +50,11 @@ def route_chat(
     stub: RouteGuideStub, notes: Iterable[RouteNote], timeout: float
 ) -> Iterator[RouteNote]:
     """Many there, many back, both at once: the earlier notes at the points of ours."""
-    return stub.RouteChat(iter(notes), timeout=timeout)
+    call = stub.RouteChat(iter(notes), timeout=timeout)
+    try:
+        yield from call
+    finally:
+        call.cancel()
 
 
 # What follows is the command line, for this client and its asyncio twin.
@@ -194,7 +198,8 @@ COMMANDS = {"get": run_get, "list": run_list, "record": run_record, "chat": run_
 
 def main() -> None:
     args = parse_arguments()
-    # Ctrl-C, or `| head` that has seen enough, ends a client without a traceback.
+    # Ctrl-C, or `| head` that has seen enough, ends a client without a traceback. For command
+    # lines only: in a service a closed socket would end the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     with grpc.insecure_channel(args.address, OPTIONS) as channel:

@@ -63,7 +63,7 @@ class RouteGuide(RouteGuideServicer):
     def ListFeatures(self, request: Rectangle, context: grpc.ServicerContext) -> Iterator[Feature]:
         with refusals(context):
             rectangle = to_rectangle(request)
-        started, sent, end = monotonic(), 0, "client gone"
+        started, sent, end = monotonic(), 0, "broken off"
         try:
             for place in self._places.within(rectangle):
                 yield from_place(place)  # Waits here while the client is slow to read.
@@ -105,7 +105,7 @@ def start(address: str, known: Places | None = None) -> tuple[grpc.Server, int]:
         # By default a second server could share the port unnoticed.
         options=[("grpc.so_reuseport", 0)],
     )
-    add_RouteGuideServicer_to_server(RouteGuide(known or places.load()), server)
+    add_RouteGuideServicer_to_server(RouteGuide(places.load() if known is None else known), server)
     port = server.add_insecure_port(address)
     server.start()
     return server, port
@@ -126,7 +126,8 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    # Blocked before any thread starts, so that no thread but this one, in sigwait, gets them.
+    # Blocked before any thread starts, so that no thread but this one, in sigwait, gets them. A
+    # servicer that starts processes must unblock them there: children inherit the mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         # Asked first because it says why a port cannot be had; gRPC does not.
@@ -137,7 +138,7 @@ def main() -> None:
     print(f"listening on {HOST}:{port}", flush=True)
 
     signal.sigwait(STOP_SIGNALS)
-    # From here a second Ctrl-C ends the process at once.
+    # From here a second signal ends the process at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     print("stopping: calls in flight may finish", flush=True)

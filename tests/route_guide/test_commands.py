@@ -59,7 +59,7 @@ def test_the_server_tells_when_a_client_breaks_off(server, ask):
 
     assert len(result.stdout.splitlines()) == 4
     line = process.stderr.readline()
-    assert re.fullmatch(r"ListFeatures: sent \d+ cities in \d+ ms, client gone\n", line)
+    assert re.fullmatch(r"ListFeatures: sent \d+ cities in \d+ ms, broken off\n", line)
 
 
 def test_head_ends_a_listing_quietly(server):

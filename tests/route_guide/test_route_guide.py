@@ -264,7 +264,7 @@ def test_a_slow_reader_makes_the_server_wait_not_hoard(server, serve):
         next(call)
 
         # The client reads no more. When its deadline ends the call, the server has gone on only
-        # as far as the windows of client and server reach, 64 KiB each.
+        # as far as the client's window of 64 KiB and what the server takes ahead reach.
         assert places.stopped.wait(TIMEOUT)
 
     assert 60 < places.count < 300

@@ -29,7 +29,7 @@ class _Mood2EnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mood2.ValueType
     MOOD2_MERRY: _Mood2.ValueType  # 2
 
 class Mood2(_Mood2, metaclass=_Mood2EnumTypeWrapper):
-    """Mood2 is closed: a reader keeps no value it does not know."""
+    """Mood2 is closed: a value that a reader does not know becomes an unknown field."""
 
 MOOD2_CALM: Mood2.ValueType  # 1
 """A closed enum need not begin at 0."""
