@@ -32,18 +32,15 @@ class Terminal:
 
     def start(self, command: str) -> None:
         """Starts a shell command, for which `$?` is the status of the one before."""
-        self.output = ""
-        self.fd, tty = os.openpty()
+        fd, tty = os.openpty()
         attributes = termios.tcgetattr(tty)
         attributes[1] &= ~termios.ONLCR  # Lines end in \n, not \r\n.
-        attributes[
-            3
-        ] &= ~termios.ECHOCTL  # ^C is not printed: the README prints it on a line alone.
+        attributes[3] &= ~termios.ECHOCTL  # ^C shows as a line of its own, as in the README.
         termios.tcsetattr(tty, termios.TCSANOW, attributes)
         # A session leader that opens a terminal by its name is controlled by it.
         script = f"exec <{os.ttyname(tty)}\n(exit {self.status & 0xFF})\n{command}"
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - running what a README says is our purpose.
+            self._process = subprocess.Popen(  # noqa: S603 - to run what READMEs say is our purpose.
                 ["/bin/sh", "-c", script],
                 cwd=self.directory,
                 env=self.environment,
@@ -52,8 +49,13 @@ class Terminal:
                 stderr=tty,
                 start_new_session=True,
             )
+        except OSError:
+            os.close(fd)
+            raise
         finally:
             os.close(tty)
+        self.fd = fd
+        self.output = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def read(self) -> str:
