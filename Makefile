@@ -33,11 +33,11 @@ setup: $(VENV)/.ready ## Create .venv and install what the chapters and tests ne
 
 .PHONY: run
 run: setup ## Play every chapter: its real servers and clients, its output checked.
-	@$(BIN)/python -m tour $(CHAPTERS)
+	@exec $(BIN)/python -m tour $(CHAPTERS)
 
 .PHONY: $(CHAPTERS)
 $(CHAPTERS): setup
-	@$(BIN)/python -m tour $@
+	@exec $(BIN)/python -m tour $@
 
 .PHONY: test
 test: setup ## Run the tests, but for the slow ones.
@@ -74,6 +74,7 @@ clean: ## Remove everything that make has made.
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.ready: requirements.txt
+	@$(if $(word 2,$(CURDIR)),echo "error: make cannot work in a folder with a space in its name" >&2; exit 1)
 	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) 2>/dev/null || { echo "error: Python 3.11 or newer is needed:" \
 		"install one, or name it with 'make PYTHON=/path/to/python $(MAKECMDGOALS)'" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: this Python has no venv module:" \

@@ -26,6 +26,14 @@ def greet(stub: GreeterStub, name: str, timeout: float) -> str:
     return reply.message
 
 
+def address(value: str) -> str:
+    """HOST:PORT. Checked here because gRPC takes port 70000 for 4464."""
+    host, _, port = value.encode().decode().rpartition(":")
+    if not host or not 1 <= int(port) <= 65535:
+        raise ValueError
+    return value
+
+
 def text(value: str) -> str:
     """Text that protobuf can carry. Raises ValueError for bytes that are not UTF-8."""
     value.encode()
@@ -43,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ask the Greeter service for a greeting.")
     parser.add_argument(
         "--address",
+        type=address,
         default="localhost:50051",
         help="HOST:PORT of the server (default: %(default)s)",
     )

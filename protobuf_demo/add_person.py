@@ -52,9 +52,11 @@ def ask_for_id(book: AddressBook) -> int:
 def person_from(args: argparse.Namespace, book: AddressBook) -> Person:
     """The person that the command line names; what it leaves out is asked for.
 
-    Raises EOFError when the answers end too early.
+    Raises DuplicateIdError when its id is taken, EOFError when the answers end too early.
     """
     interactive = args.id is None or args.name is None
+    if any(other.id == args.id for other in book.people):  # Said before anything is asked.
+        raise address_book.DuplicateIdError(f"id {args.id} is taken")
     person = Person(id=ask_for_id(book) if args.id is None else args.id)
     person.name = ask("Enter name: ", address_book.to_name) if args.name is None else args.name
     if args.email is None and interactive:
@@ -130,7 +132,7 @@ def main() -> None:
         sys.exit("\nerror: the answers ended too early; nothing was changed")
     except OSError as error:
         sys.exit(f"error: {args.file}: {error.strerror}")
-    except ValueError as error:
+    except (RuntimeError, ValueError) as error:  # RuntimeError: a link that leads to itself.
         sys.exit(f"error: {args.file}: {error}")
     print(f"added {person.name} to {args.file}")
 

@@ -7,6 +7,7 @@ Run it on a built-in person, or on an address book file:
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Take the bytes of a message apart.")
     parser.add_argument("file", type=Path, nargs="?", help="an address book; else one person")
     args = parser.parse_args()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends us without a traceback.
     data, descriptor = EXAMPLE.SerializeToString(), Person.DESCRIPTOR
     try:
         if args.file:

@@ -110,6 +110,14 @@ def seconds(value: str) -> float:
     return float(value)
 
 
+def address(value: str) -> str:
+    """HOST:PORT. Checked here because gRPC takes port 70000 for 4464."""
+    host, _, port = value.encode().decode().rpartition(":")
+    if not host or not 1 <= int(port) <= 65535:
+        raise ValueError
+    return value
+
+
 def text(value: str) -> str:
     """Text that protobuf can carry. Raises ValueError for bytes that are not UTF-8."""
     value.encode()
@@ -129,6 +137,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--address",
+        type=address,
         default="localhost:50051",
         help="HOST:PORT of the server (default: %(default)s)",
     )

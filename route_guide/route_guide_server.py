@@ -142,7 +142,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     print("stopping: calls in flight may finish", flush=True)
-    server.stop(GRACE).wait()
+    server.stop(GRACE).wait(GRACE + 1)  # Not for ever, whatever a broken client has left behind.
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def perform(section: Section, folder: str, console: Console, progress: Progress)
     except Absent as absent:
         console.print(f"– not played, absent: {absent}", style="yellow", markup=False)
         return "–", str(absent)
-    except (Failure, ValueError) as failure:
+    except (Failure, OSError, ValueError) as failure:
         console.print(f"✗ {folder}/README.md, {failure}", style="red", markup=False)
         return "✗", ""
     finally:

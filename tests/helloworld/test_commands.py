@@ -162,7 +162,8 @@ def test_a_refused_name_is_one_line_and_status_1(client, name, spawn_server, run
 @pytest.mark.parametrize(
     ("flag", "value"),
     [("--timeout", bad) for bad in ("0", "-1", "nan", "inf", "1e300", "soon", "")]
-    + [("--name", b"\xff")],
+    + [("--name", b"\xff")]
+    + [("--address", bad) for bad in ("", "localhost", "localhost:70000", "h:-1", b"\xff:1")],
 )
 def test_a_value_that_cannot_be_meant_is_a_usage_error(client, flag, value, run):
     result = run(client, flag, value)
