@@ -41,7 +41,7 @@ class DrainingError(Exception):
 
 
 class DecodeError(Exception):
-    """The bytes of a request are no message; the message of this error is its type's name."""
+    """The bytes of a request are no message of the method's type."""
 
 
 def status_of(error: Exception) -> Status:
@@ -50,7 +50,8 @@ def status_of(error: Exception) -> Status:
         case InvalidError():
             return _invalid(error)
         case DecodeError():
-            return _status(grpc.StatusCode.INVALID_ARGUMENT, f"the request is no {error}")
+            what = "the request is no message of the method's type"
+            return _status(grpc.StatusCode.INVALID_ARGUMENT, what)
         case NotFoundError():
             info = ResourceInfo(resource_type=RESOURCE, resource_name=str(error))
             return _status(grpc.StatusCode.NOT_FOUND, f"{error} does not exist", info)

@@ -103,7 +103,7 @@ def decode(data: bytes, deserialize: Callable[[bytes], Any]) -> Any:
     try:
         return deserialize(data)
     except message.DecodeError:
-        raise DecodeError("message of the method's type") from None
+        raise DecodeError from None
 
 
 async def decode_stream(

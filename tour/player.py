@@ -139,7 +139,6 @@ class Stage:
     def stop(self) -> None:
         """Presses ^C in the terminals still at work. Raises Failure when one goes on regardless."""
         for name, terminal in self._terminals.items():
-            seen = terminal.output
             if not terminal.is_running:
                 self._check_status(name)
             else:
@@ -147,9 +146,10 @@ class Stage:
                 terminal.interrupt()
                 deadline = time.monotonic() + PATIENCE
                 while terminal.is_running:
-                    seen += self._pump(deadline).get(name, "")
+                    self._pump(deadline)
                     if time.monotonic() > deadline:
                         raise Failure(f"terminal {name}: still running {PATIENCE:.0f} s after ^C")
+            seen = terminal.output
             by_interrupt = seen.rstrip().endswith("KeyboardInterrupt")
             if "Traceback (most recent call last)" in seen and not by_interrupt:
                 raise Failure(f"terminal {name}: printed a traceback\n{seen}")
@@ -233,18 +233,15 @@ class Stage:
                 self._answered = terminal.output
                 return
 
-    def _pump(self, deadline: float) -> dict[str, str]:
-        """Waits a moment for output in any terminal, shows it and returns it by terminal."""
-        seen = {}
+    def _pump(self, deadline: float) -> None:
+        """Waits a moment for output in any terminal, and shows it."""
         with selectors.DefaultSelector() as selector:
             for name, terminal in self._terminals.items():
                 if terminal.is_running:
                     selector.register(terminal.fd, selectors.EVENT_READ, name)
             wait = max(0.0, min(1.0, deadline - time.monotonic()))
             for key, _ in selector.select(wait):
-                seen[key.data] = self._terminals[key.data].read()
-                self._show(key.data, seen[key.data])
-        return seen
+                self._show(key.data, self._terminals[key.data].read())
 
 
 def pattern(expected: list[str]) -> re.Pattern[str]:
