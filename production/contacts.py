@@ -5,10 +5,7 @@ locks its owner's row, so that the writes of one owner happen one after the othe
 be relied on, and the positions of changes are committed in their order.
 """
 
-import base64
 import hashlib
-import json
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -20,30 +17,25 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from sqlalchemy import Connection, Row, text
 
-from production import rules
+from production import paging, rules
+from production.changes import KEPT_CHANGES, Change
 from production.database import Database
+from production.imports import Import
 from production.rules import InvalidError, Violation
 from production.v1.contacts_pb2 import (
     Contact,
     CreateContactRequest,
     DeleteContactRequest,
+    ImportContactsResponse,
     ListContactsRequest,
     ListContactsResponse,
     UpdateContactRequest,
-    WatchContactsResponse,
 )
-from protobuf_demo.addressbook_pb2 import Person
 
-R = TypeVar("R", Contact, Empty)
-Change = WatchContactsResponse
-
+R = TypeVar("R", Contact, Empty, ImportContactsResponse)
 DEFAULT_PAGE, MAX_PAGE = 50, 1_000
 MAX_BATCH_BYTES = 512 * 1024
 """How large a page or chunk of contacts may grow: well below what a client takes in one message."""
-MAX_IMPORT = 100_000
-"""People in one import."""
-KEPT_CHANGES = 10_000
-"""Changes kept for an owner's watchers to catch up on."""
 KEPT_REQUESTS_US = 24 * 3600 * 1_000_000
 """How long the answer to a request id is remembered, in microseconds."""
 
@@ -62,10 +54,6 @@ class ConflictError(Exception):
     def __init__(self, name: str, etag: str) -> None:
         super().__init__(name)
         self.etag = etag
-
-
-class PositionExpiredError(Exception):
-    """Changes after this position are no longer kept: list the contacts, then watch anew."""
 
 
 class Write:
@@ -117,7 +105,7 @@ class Contacts:
             _insert(write, contact)
             return contact
 
-        return self._once(owner, request, Contact, create)
+        return self._once(owner, request.request_id, _fingerprint(request), Contact, create)
 
     def get(self, owner: str, name: str) -> Contact:
         """The contact of that name. Raises InvalidError or NotFoundError."""
@@ -136,7 +124,7 @@ class Contacts:
             rules.check_page_size(request.page_size),
         )
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-        last_key, last_id = _read_token(request.page_token, prefix)
+        last_key, last_id = paging.read_token(request.page_token, prefix)
         statement = text(
             "SELECT * FROM contacts WHERE owner = :owner"
             " AND (name_key, contact_id) > (:last_key, :last_id)"
@@ -148,7 +136,7 @@ class Contacts:
             "last_key": last_key,
             "last_id": last_id,
             "prefix": prefix,
-            "end": _after(prefix),
+            "end": paging.after(prefix),
             "limit": size + 1,
         }
         with self._database.read() as connection:
@@ -157,7 +145,7 @@ class Contacts:
         token = ""
         if len(page) < len(rows):
             last = rows[len(page) - 1]
-            token = _write_token(prefix, last.name_key, last.contact_id)
+            token = paging.write_token(prefix, last.name_key, last.contact_id)
         return ListContactsResponse(contacts=page, next_page_token=token)
 
     def update(self, owner: str, request: UpdateContactRequest) -> Contact:
@@ -181,7 +169,7 @@ class Contacts:
             )
             return contact
 
-        return self._once(owner, request, Contact, update)
+        return self._once(owner, request.request_id, _fingerprint(request), Contact, update)
 
     def delete(self, owner: str, request: DeleteContactRequest) -> Empty:
         """Removes a contact. Raises InvalidError, NotFoundError or ConflictError."""
@@ -197,16 +185,19 @@ class Contacts:
             write.record(Change.KIND_DELETED, Contact(name=request.name))
             return Empty()
 
-        return self._once(owner, request, Empty, delete)
+        return self._once(owner, request.request_id, _fingerprint(request), Empty, delete)
 
-    def import_people(self, owner: str, people: Iterable[Person]) -> int:
-        """Adds all people or, when anything fails, none; returns how many. They must be checked."""
-        count = 0
-        with self._write(owner) as write:
-            for person in people:
+    def import_people(self, owner: str, gathered: Import) -> ImportContactsResponse:
+        """Adds all people or, when anything fails, none. Raises InvalidError."""
+
+        def add(write: Write) -> ImportContactsResponse:
+            for person in gathered.people():
                 _insert(write, Contact(name=f"contacts/{uuid.uuid4()}", person=person))
-                count += 1
-        return count
+            return ImportContactsResponse(contact_count=gathered.count)
+
+        gathered.check_finished()
+        fingerprint = gathered.fingerprint()
+        return self._once(owner, gathered.request_id, fingerprint, ImportContactsResponse, add)
 
     def export(self, owner: str) -> Iterator[list[Contact]]:
         """All contacts, by id, in batches. Between two batches no transaction is open, so a
@@ -224,40 +215,6 @@ class Contacts:
                 return
             yield batch
             last_id = rules.contact_id_of(batch[-1].name)
-
-    def position(self, owner: str, after: str = "") -> int:
-        """Where a watch begins: the position named, else that of the newest change.
-
-        Raises InvalidError for a position that never was, PositionExpiredError for one so old that
-        changes after it are no longer kept.
-        """
-        statement = text("SELECT position FROM owners WHERE owner = :owner")
-        with self._database.read() as connection:
-            newest = connection.execute(statement, {"owner": owner}).scalar() or 0
-        if not after:
-            return newest
-        if not re.fullmatch(r"[0-9]{1,18}", after) or int(after) > newest:
-            raise InvalidError(Violation("position", "is none that a watch has given"))
-        if int(after) < newest - KEPT_CHANGES:
-            raise PositionExpiredError(after)
-        return int(after)
-
-    def changes(self, owner: str, after: int, limit: int = 100) -> list[Change]:
-        """The changes after a position, in their order.
-
-        Raises PositionExpiredError when some of them are no longer kept.
-        """
-        statement = text(
-            "SELECT position, change FROM changes WHERE owner = :owner AND position > :after"
-            " ORDER BY position LIMIT :limit"
-        )
-        with self._database.read() as connection:
-            rows = connection.execute(
-                statement, {"owner": owner, "after": after, "limit": limit}
-            ).all()
-        if rows and rows[0].position != after + 1:
-            raise PositionExpiredError(str(after))
-        return [Change.FromString(row.change) for row in rows]
 
     @contextmanager
     def _write(self, owner: str) -> Iterator[Write]:
@@ -281,7 +238,8 @@ class Contacts:
     def _once(
         self,
         owner: str,
-        request: CreateContactRequest | UpdateContactRequest | DeleteContactRequest,
+        request_id: str,
+        fingerprint: bytes,
         response_type: type[R],
         work: Callable[[Write], R],
     ) -> R:
@@ -290,10 +248,9 @@ class Contacts:
         Raises InvalidError when the request id was used for another request (AIP-155).
         """
         with self._write(owner) as write:
-            if not request.request_id:
+            if not request_id:
                 return work(write)
-            key = str(uuid.UUID(request.request_id))
-            fingerprint = _fingerprint(request)
+            key = str(uuid.UUID(request_id))
             oldest = write.now_us - KEPT_REQUESTS_US
             write.run("DELETE FROM requests WHERE created_us < :oldest", oldest=oldest)
             before = write.run(
@@ -382,31 +339,3 @@ def _fill(rows: Iterable[Row[tuple[object, ...]]]) -> list[Contact]:
             break
         contacts.append(contact)
     return contacts
-
-
-def _after(prefix: str) -> str:
-    """A text greater than all names with the prefix, and than no other, by code point."""
-    stripped = prefix.rstrip("\U0010ffff")
-    if not stripped:
-        return "\U0010ffff" * (rules.MAX_TEXT + 1)
-    following = ord(stripped[-1]) + 1
-    return stripped[:-1] + chr(0xE000 if following == 0xD800 else following)
-
-
-def _write_token(prefix: str, name_key: str, contact_id: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([prefix, name_key, contact_id]).encode()).decode()
-
-
-def _read_token(token: str, prefix: str) -> tuple[str, str]:
-    """Where the page before ended. Raises InvalidError for what is no token of such a list."""
-    if not token:
-        return "", ""
-    try:
-        token_prefix, name_key, contact_id = json.loads(base64.urlsafe_b64decode(token))
-        valid = token_prefix == prefix and isinstance(name_key, str) and isinstance(contact_id, str)
-        f"{name_key}{contact_id}".encode()
-    except (ValueError, TypeError):
-        valid = False
-    if not valid or "\0" in name_key + contact_id:
-        raise InvalidError(Violation("page_token", "is not from a list with this name_prefix"))
-    return name_key, contact_id

@@ -23,7 +23,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from production import interceptors, settings
-from production.contacts import Contacts
 from production.contacts_servicer import ContactServicer
 from production.database import Database
 from production.interceptors import Admission, Deadline, Interceptor
@@ -67,7 +66,7 @@ class ContactsServer:
         )
         self._server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
         add_ContactServiceServicer_to_server(
-            ContactServicer(Contacts(self._database), self._threads), self._server
+            ContactServicer(self._database, self._threads), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -3,10 +3,15 @@
 SQLite and PostgreSQL run the same statements; what differs between them is in this module.
 """
 
-from contextlib import AbstractContextManager
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 MIGRATIONS = [
@@ -51,6 +56,47 @@ TYPES = {
 }
 MIGRATION_LOCK = 0x67525043
 """Any number, the same in every process: PostgreSQL's advisory lock while migrating."""
+SQLITE_WAIT_MS = 5_000
+"""How long a writer waits for another writer of an SQLite file, at most."""
+SQLITE_STEPS = 10_000
+"""Instructions of SQLite's machine, some 0.1 ms, after which a statement looks at its limit."""
+
+
+class TimeLimit:
+    """How long the database may work for one call: threads cannot be stopped, statements can."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Seconds, at least 0; math.inf when there is no limit."""
+        return max(0.0, self._ends - time.monotonic())
+
+    def end(self) -> None:
+        """Ends the time now, from any thread: nobody waits for the work any more."""
+        self._ends = -math.inf
+
+    def check(self) -> None:
+        """Raises TimeoutError when no time is left."""
+        if not self.remaining():
+            raise TimeoutError
+
+
+UNLIMITED = TimeLimit(math.inf)
+time_limit: ContextVar[TimeLimit] = ContextVar("time_limit", default=UNLIMITED)
+"""The limit of the call that is being answered."""
+
+
+@contextmanager
+def time_limited(seconds: float) -> Iterator[None]:
+    """What the database does for this block ends with it, and after so many seconds at most."""
+    limit = TimeLimit(seconds)
+    token = time_limit.set(limit)
+    try:
+        yield
+    finally:
+        limit.end()
+        time_limit.reset(token)
 
 
 class Database:
@@ -65,6 +111,9 @@ class Database:
         if self.kind == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self._engine, "begin", _begin_postgresql)
+        event.listen(self._engine, "before_cursor_execute", lambda *_: time_limit.get().check())
         self._writer = self._engine.execution_options(writes=True)
 
     def migrate(self) -> None:
@@ -88,16 +137,31 @@ class Database:
                 )
 
     def read(self) -> AbstractContextManager[Connection]:
-        """A transaction that only reads. It waits for nobody."""
-        return self._engine.begin()
+        """A transaction that only reads. It waits for nobody. Raises as write does."""
+        return _transaction(self._engine)
 
     def write(self) -> AbstractContextManager[Connection]:
-        """A transaction that may write; it is committed, durably, when its block ends well."""
-        return self._writer.begin()
+        """A transaction that may write; it is committed, durably, when its block ends well.
+
+        Raises TimeoutError, and writes nothing, when the call's time limit passes before that.
+        """
+        return _transaction(self._writer)
 
     def close(self) -> None:
         """Closes all connections."""
         self._engine.dispose()
+
+
+@contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    limit = time_limit.get()
+    try:
+        with engine.begin() as connection:
+            yield connection
+            limit.check()
+    except OperationalError:
+        limit.check()  # That was why.
+        raise
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
@@ -105,10 +169,23 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # We say BEGIN ourselves; see below.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # A commit is on disk when it returns.
-    connection.execute("PRAGMA busy_timeout = 5000")  # Milliseconds to wait for another writer.
 
 
 def _begin_sqlite(connection: Connection) -> None:
     """A writer takes the lock at once: two that read first and write later would deadlock."""
+    limit = time_limit.get()
+    sqlite: Any = connection.connection.driver_connection
+    sqlite.set_progress_handler(lambda: not limit.remaining(), SQLITE_STEPS)
     writes = connection.get_execution_options().get("writes", False)
+    if writes:
+        wait_ms = min(SQLITE_WAIT_MS, limit.remaining() * 1000)
+        sqlite.execute(f"PRAGMA busy_timeout = {wait_ms:.0f}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    """PostgreSQL ends each statement that takes longer, also one that waits for a lock."""
+    remaining = time_limit.get().remaining()
+    if remaining < math.inf:
+        milliseconds = math.ceil(remaining * 1000)
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(milliseconds, 1)}")

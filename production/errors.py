@@ -16,12 +16,8 @@ from google.rpc.status_pb2 import Status
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from production.contacts import (
-    AlreadyExistsError,
-    ConflictError,
-    NotFoundError,
-    PositionExpiredError,
-)
+from production.changes import PositionExpiredError
+from production.contacts import AlreadyExistsError, ConflictError, NotFoundError
 from production.rules import InvalidError
 
 DOMAIN = "contacts.example.com"

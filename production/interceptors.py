@@ -7,11 +7,18 @@ call at once; the first layer is the outermost:
 """
 
 import asyncio
+import math
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
 from typing import Any
 
 import grpc
@@ -19,6 +26,7 @@ import structlog
 from google.protobuf import message
 from grpc_status import rpc_status
 
+from production.database import time_limited
 from production.errors import (
     RETRY_DELAY_MS,
     DecodeError,
@@ -35,13 +43,8 @@ Layer = Callable[[str, Context], AbstractAsyncContextManager[None]]
 
 WATCHES = {"/production.v1.ContactService/WatchContacts", "/grpc.health.v1.Health/Watch"}
 """Calls that last until the caller leaves or the server stops."""
-HANDLERS = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
 REQUEST_ID = "x-request-id"
+CUT_OFF_SECONDS = 0.1
 HEALTH = "/grpc.health.v1.Health/"
 """Not logged: every client and balancer watches it all the time."""
 
@@ -66,52 +69,67 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
 
 def surround(handler: Handler, method: str, layers: Sequence[Layer]) -> Handler:
-    """The handler with layers around it. It gets requests as bytes and decodes them itself."""
+    """The handler with layers around it.
+
+    To gRPC every request is a stream of bytes: then no message is read, and hardly any of it
+    buffered, before the layers have let the call in.
+    """
     behaviour = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-    deserialize = handler.request_deserializer or bytes
 
-    async def call(request: Any, context: Context) -> Any:
+    async def call(stream: AsyncIterator[bytes], context: Context) -> Any:
         async with AsyncExitStack() as stack:
             for layer in layers:
                 await stack.enter_async_context(layer(method, context))
-            decoding: Any = decode_stream if handler.request_streaming else decode
-            result = behaviour(decoding(request, deserialize), context)
+            request: Any = decode(stream, handler.request_deserializer or bytes)
+            if not handler.request_streaming:
+                request = await only(request)
+            result = behaviour(request, context)
             if not isinstance(result, AsyncGenerator):
                 return await result
             # Written here, not yielded: a cancellation then unwinds the layers at once.
             async with aclosing(result) as responses:
                 async for response in responses:
-                    await write(response, context)
+                    with caller_may_have_gone():
+                        await context.write(response)
             return None
 
-    make = HANDLERS[handler.request_streaming, handler.response_streaming]
+    make = (
+        grpc.stream_stream_rpc_method_handler
+        if handler.response_streaming
+        else grpc.stream_unary_rpc_method_handler
+    )
     return make(call, None, handler.response_serializer)
 
 
-async def write(response: Any, context: Context) -> None:
-    """Sends a response. A caller that has gone shows here first, as an error of gRPC's core."""
+@contextmanager
+def caller_may_have_gone() -> Iterator[None]:
+    """When a caller has gone, sending may show it first, as an error of gRPC's core."""
     try:
-        await context.write(response)
+        yield
     except grpc.aio.InternalError:
         raise asyncio.CancelledError from None
 
 
-def decode(data: bytes, deserialize: Callable[[bytes], Any]) -> Any:
-    """The message in data. Raises DecodeError."""
-    try:
-        return deserialize(data)
-    except message.DecodeError:
-        raise DecodeError from None
-
-
-async def decode_stream(
-    requests: AsyncIterator[bytes], deserialize: Callable[[bytes], Any]
+async def decode(
+    stream: AsyncIterator[bytes], deserialize: Callable[[bytes], Any]
 ) -> AsyncIterator[Any]:
-    """The messages in a stream, each decoded when it is asked for."""
-    async for data in requests:
-        yield decode(data, deserialize)
+    """The messages in a stream, each when it is asked for. Raises DecodeError."""
+    async for data in stream:
+        try:
+            yield deserialize(data)
+        except message.DecodeError:
+            raise DecodeError from None
+
+
+async def only(requests: AsyncIterator[Any]) -> Any:
+    """The first of the requests. Raises DecodeError when there is none."""
+    async for request in requests:
+        return request
+    # A call that is cut off ends so, too, just before its cancellation arrives: wait for it.
+    await asyncio.sleep(CUT_OFF_SECONDS)
+    raise DecodeError
 
 
 @asynccontextmanager
@@ -124,8 +142,9 @@ async def request_log(method: str, context: Context) -> AsyncIterator[None]:
     started = time.monotonic()
     code = grpc.StatusCode.OK
     with structlog.contextvars.bound_contextvars(request_id=request_id):
-        await context.send_initial_metadata(((REQUEST_ID, request_id),))
         try:
+            with caller_may_have_gone():
+                await context.send_initial_metadata(((REQUEST_ID, request_id),))
             yield
         except asyncio.CancelledError:
             remaining = context.time_remaining()
@@ -155,7 +174,8 @@ async def errors(_method: str, context: Context) -> AsyncIterator[None]:
         if isinstance(error, OverloadedError):
             # C-core's retries obey this, and do not read RetryInfo (gRFC A6).
             trailers = (*trailers, ("grpc-retry-pushback-ms", str(RETRY_DELAY_MS)))
-        await context.abort(status.code, status.details, trailers)
+        with caller_may_have_gone():
+            await context.abort(status.code, status.details, trailers)
 
 
 class Admission:
@@ -202,8 +222,10 @@ class Deadline:
             return
         remaining = context.time_remaining()
         wanted = self._default if remaining is None else remaining
-        async with asyncio.timeout(min(wanted, self._maximum)):
-            yield
+        seconds = min(wanted, self._maximum)
+        with time_limited(seconds):
+            async with asyncio.timeout(seconds):
+                yield
 
     @asynccontextmanager
     async def _watch(self) -> AsyncIterator[None]:
@@ -212,7 +234,8 @@ class Deadline:
             async with watch:
                 self._watches.add(watch)
                 try:
-                    yield
+                    with time_limited(math.inf):
+                        yield
                 finally:
                     self._watches.discard(watch)
         except TimeoutError:

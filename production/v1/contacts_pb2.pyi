@@ -244,21 +244,35 @@ Global___DeleteContactRequest: _TypeAlias = DeleteContactRequest  # noqa: Y015
 
 @_typing.final
 class ImportContactsRequest(_message.Message):
-    """ImportContactsRequest is a chunk of people, up to 1 MiB."""
+    """ImportContactsRequest is a chunk of people, up to 1 MiB. An import may have
+    100,000 people and 64 MiB.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PEOPLE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """As in CreateContactRequest, for the import as a whole; the first that is
+    given counts.
+    """
+    finish: _builtins.bool
+    """Set on the last message, which may be empty. Without it nobody is added: to
+    a server, a caller that was cut off can look like one that has finished.
+    """
     @_builtins.property
     def people(self) -> _containers.RepeatedCompositeFieldContainer[_addressbook_pb2.Person]: ...
     def __init__(
         self,
         *,
         people: _abc.Iterable[_addressbook_pb2.Person] | None = ...,
+        request_id: _builtins.str = ...,
+        finish: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["people", b"people"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "people", b"people", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -304,7 +318,7 @@ Global___ExportContactsRequest: _TypeAlias = ExportContactsRequest  # noqa: Y015
 
 @_typing.final
 class ExportContactsResponse(_message.Message):
-    """ExportContactsResponse is a chunk of contacts, ordered as in ListContacts."""
+    """ExportContactsResponse is a chunk of contacts, in no order that counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

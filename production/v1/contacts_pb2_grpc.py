@@ -134,7 +134,8 @@ class ContactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportContacts(self, request, context):
-        """ExportContacts gives all contacts, as they were when it began.
+        """ExportContacts gives all contacts. One that changes meanwhile is given as it
+        was before or as it is after.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,9 @@ class ContactServiceStub:
     ImportContacts: _grpc.StreamUnaryMultiCallable[_contacts_pb2.ImportContactsRequest, _contacts_pb2.ImportContactsResponse]
     """ImportContacts takes people, chunk by chunk, and adds all of them or none."""
     ExportContacts: _grpc.UnaryStreamMultiCallable[_contacts_pb2.ExportContactsRequest, _contacts_pb2.ExportContactsResponse]
-    """ExportContacts gives all contacts, as they were when it began."""
+    """ExportContacts gives all contacts. One that changes meanwhile is given as it
+    was before or as it is after.
+    """
     WatchContacts: _grpc.UnaryStreamMultiCallable[_contacts_pb2.WatchContactsRequest, _contacts_pb2.WatchContactsResponse]
     """WatchContacts gives each change, in order, as it happens, until the caller
     leaves. A caller that was cut off goes on after the last position it saw.
@@ -87,7 +89,9 @@ class ContactServiceAsyncStub(ContactServiceStub):
     ImportContacts: _aio.StreamUnaryMultiCallable[_contacts_pb2.ImportContactsRequest, _contacts_pb2.ImportContactsResponse]  # type: ignore[assignment]
     """ImportContacts takes people, chunk by chunk, and adds all of them or none."""
     ExportContacts: _aio.UnaryStreamMultiCallable[_contacts_pb2.ExportContactsRequest, _contacts_pb2.ExportContactsResponse]  # type: ignore[assignment]
-    """ExportContacts gives all contacts, as they were when it began."""
+    """ExportContacts gives all contacts. One that changes meanwhile is given as it
+    was before or as it is after.
+    """
     WatchContacts: _aio.UnaryStreamMultiCallable[_contacts_pb2.WatchContactsRequest, _contacts_pb2.WatchContactsResponse]  # type: ignore[assignment]
     """WatchContacts gives each change, in order, as it happens, until the caller
     leaves. A caller that was cut off goes on after the last position it saw.
@@ -157,7 +161,9 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _contacts_pb2.ExportContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_contacts_pb2.ExportContactsResponse], _abc.AsyncIterator[_contacts_pb2.ExportContactsResponse]]:
-        """ExportContacts gives all contacts, as they were when it began."""
+        """ExportContacts gives all contacts. One that changes meanwhile is given as it
+        was before or as it is after.
+        """
 
     @_abc_1.abstractmethod
     def WatchContacts(

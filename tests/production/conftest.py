@@ -13,6 +13,7 @@ import pytest
 import structlog
 from sqlalchemy import create_engine, text
 
+from production.changes import Changes
 from production.contacts import Contacts
 from production.database import Database
 
@@ -92,3 +93,8 @@ def database(url):
 @pytest.fixture
 def contacts(database):
     return Contacts(database)
+
+
+@pytest.fixture
+def changes(database):
+    return Changes(database)

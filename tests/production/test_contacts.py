@@ -1,6 +1,7 @@
 """The domain and its storage, on both databases."""
 
 import base64
+import io
 import json
 import random
 import threading
@@ -10,19 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from production import contacts as module
+from production.changes import Changes, PositionExpiredError
 from production.contacts import (
     AlreadyExistsError,
     ConflictError,
     Contacts,
     NotFoundError,
-    PositionExpiredError,
 )
-from production.database import MIGRATIONS, Database
+from production.database import Database
+from production.imports import Import, gathering
 from production.rules import InvalidError
 from production.v1.contacts_pb2 import (
     Contact,
     CreateContactRequest,
     DeleteContactRequest,
+    ImportContactsRequest,
     ListContactsRequest,
     UpdateContactRequest,
     WatchContactsResponse,
@@ -87,7 +90,7 @@ def test_a_caller_may_choose_the_id_once(contacts):
     assert create(contacts, contact_id="ada-1", owner=OTHER).name == "contacts/ada-1"
 
 
-def test_another_owners_contact_does_not_exist(contacts):
+def test_another_owners_contact_does_not_exist(contacts, changes):
     name = create(contacts).name
 
     with pytest.raises(NotFoundError):
@@ -98,8 +101,8 @@ def test_another_owners_contact_does_not_exist(contacts):
         contacts.delete(OTHER, DeleteContactRequest(name=name))
     assert names(contacts, OTHER) == []
     assert list(contacts.export(OTHER)) == []
-    assert contacts.position(OTHER) == 0
-    assert contacts.changes(OTHER, 0) == []
+    assert changes.position(OTHER) == 0
+    assert changes.after(OTHER, 0) == []
 
 
 def test_all_that_is_wrong_is_told_at_once(contacts):
@@ -389,70 +392,76 @@ def test_a_failed_request_is_not_remembered(contacts):
     assert create(contacts, contact_id="taken", request_id=key).name == "contacts/taken"
 
 
-def test_an_import_adds_all_or_nothing(contacts):
+def test_an_import_adds_all_or_nothing(contacts, changes):
     people = [person(f"Guest {number}", id=number) for number in range(1500)]
-    assert contacts.import_people(ME, people) == 1500
+    with gathering() as gathered:
+        gathered.add(ImportContactsRequest(people=people, finish=True))
+        assert contacts.import_people(ME, gathered).contact_count == 1500
     assert sorted(names(contacts, page_size=1000)) == sorted(p.name for p in people)
     exported = [contact.person for batch in contacts.export(ME) for contact in batch]
     assert sorted(p.id for p in exported) == list(range(1500))
 
-    def fails():
-        yield person("one more")
-        raise RuntimeError("cut off")
+    class CutOff(Import):
+        def people(self):
+            yield person("one more")
+            raise RuntimeError("cut off")
 
+    cut_off = CutOff(io.BytesIO())
+    cut_off.add(ImportContactsRequest(finish=True))
     with pytest.raises(RuntimeError):
-        contacts.import_people(ME, fails())
+        contacts.import_people(ME, cut_off)
     assert len(names(contacts, page_size=1000)) == 1500
-    assert contacts.position(ME) == 1500
+    assert changes.position(ME) == 1500
 
 
-def test_every_change_is_noted_in_order(contacts):
+def test_every_change_is_noted_in_order(contacts, changes):
     created = create(contacts)
     updated = update(contacts, created.name, person("Grace"))
     contacts.delete(ME, DeleteContactRequest(name=created.name))
 
     kind = WatchContactsResponse
-    assert contacts.changes(ME, 0) == [
+    assert changes.after(ME, 0) == [
         kind(kind=kind.KIND_CREATED, contact=created, position="1"),
         kind(kind=kind.KIND_UPDATED, contact=updated, position="2"),
         kind(kind=kind.KIND_DELETED, contact=Contact(name=created.name), position="3"),
     ]
-    assert [change.position for change in contacts.changes(ME, 1)] == ["2", "3"]
-    assert [change.position for change in contacts.changes(ME, 0, limit=1)] == ["1"]
-    assert (contacts.position(ME), contacts.position(ME, "2")) == (3, 2)
+    assert [change.position for change in changes.after(ME, 1)] == ["2", "3"]
+    assert [change.position for change in changes.after(ME, 0, limit=1)] == ["1"]
+    assert (changes.position(ME), changes.position(ME, "2")) == (3, 2)
 
 
 @pytest.mark.parametrize("made_up", ["1", "-1", "x", "9" * 30, "1.0", "٣"])
-def test_a_position_made_up_is_refused(contacts, made_up):
+def test_a_position_made_up_is_refused(changes, made_up):
     with pytest.raises(InvalidError) as raised:
-        contacts.position(ME, made_up)
+        changes.position(ME, made_up)
 
     assert violations(raised) == [("position", "is none that a watch has given")]
 
 
-def test_changes_are_kept_for_a_while(contacts, monkeypatch):
-    monkeypatch.setattr(module, "KEPT_CHANGES", 3)
+def test_changes_are_kept_for_a_while(contacts, changes, monkeypatch):
+    for place in ("contacts", "changes"):
+        monkeypatch.setattr(f"production.{place}.KEPT_CHANGES", 3)
     for number in range(5):
         create(contacts, str(number))
 
-    assert [change.position for change in contacts.changes(ME, 2)] == ["3", "4", "5"]
-    assert contacts.position(ME, "2") == 2
+    assert [change.position for change in changes.after(ME, 2)] == ["3", "4", "5"]
+    assert changes.position(ME, "2") == 2
     with pytest.raises(PositionExpiredError):
-        contacts.position(ME, "1")
+        changes.position(ME, "1")
     with pytest.raises(PositionExpiredError):
-        contacts.changes(ME, 1)
+        changes.after(ME, 1)
 
 
 def test_a_watcher_that_goes_by_positions_misses_nothing(url):
     """Writers of one owner on databases of their own; a watcher reads while they write."""
     database = Database(url)
     database.migrate()
-    contacts, seen, done = Contacts(database), [], threading.Event()
+    changes, seen, done = Changes(database), [], threading.Event()
 
     def watch():
         after = 0
-        while not (done.is_set() and after == contacts.position(ME)):
-            for change in contacts.changes(ME, after):
+        while not (done.is_set() and after == changes.position(ME)):
+            for change in changes.after(ME, after):
                 after = int(change.position)
                 seen.append(change.contact.name)
 
@@ -471,26 +480,3 @@ def test_a_watcher_that_goes_by_positions_misses_nothing(url):
 
     assert sorted(seen) == sorted(made)
     database.close()
-
-
-def test_migrating_is_safe_for_many_at_once_and_again(url):
-    def migrate(_):
-        database = Database(url)
-        database.migrate()
-        database.migrate()
-        database.close()
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(migrate, range(6)))
-
-
-def test_a_database_newer_than_the_program_is_refused(database, monkeypatch):
-    monkeypatch.setattr("production.database.MIGRATIONS", MIGRATIONS[:-1])
-
-    with pytest.raises(RuntimeError, match="the database is of version 1, newer than this program"):
-        database.migrate()
-
-
-def test_another_kind_of_database_is_refused():
-    with pytest.raises(ValueError, match="a database is sqlite or postgresql, not mysql"):
-        Database("mysql://localhost/contacts")

@@ -12,8 +12,9 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, Re
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
+from sqlalchemy import text
 
-from production import contacts_servicer
+from production import imports
 from production.contacts import Contacts
 from production.contacts_server import SERVICE, start
 from production.settings import Settings
@@ -25,6 +26,7 @@ from production.v1.contacts_pb2 import (
     GetContactRequest,
     ImportContactsRequest,
     ListContactsRequest,
+    ListContactsResponse,
     UpdateContactRequest,
     WatchContactsRequest,
     WatchContactsResponse,
@@ -232,6 +234,7 @@ def people(count):
 def test_import_and_export_carry_everybody(stub):
     guests = people(2500)
     chunks = [ImportContactsRequest(people=guests[at : at + 100]) for at in range(0, 2500, 100)]
+    chunks[-1].finish = True
 
     assert stub.ImportContacts(iter(chunks), timeout=TIMEOUT).contact_count == 2500
 
@@ -252,23 +255,53 @@ def test_an_import_with_one_mistake_adds_nobody_and_tells_where(stub):
 
 
 def test_an_import_that_breaks_off_adds_nobody(stub):
-    outbox = queue.SimpleQueue()
-    outbox.put(ImportContactsRequest(people=people(3)))
-    call = stub.ImportContacts.future(iter(outbox.get, None), timeout=TIMEOUT)
-    call.cancel()
-    outbox.put(None)
+    """Some of these look finished to the server: gRPC ends the stream before it says cancelled."""
+    for _ in range(50):
+        outbox = queue.SimpleQueue()
+        outbox.put(ImportContactsRequest(people=people(3)))
+        call = stub.ImportContacts.future(iter(outbox.get, None), timeout=TIMEOUT)
+        call.cancel()
+        outbox.put(None)
+        with pytest.raises(grpc.FutureCancelledError):
+            call.result()
 
-    with pytest.raises(grpc.FutureCancelledError):
-        call.result()
+    code, message, _ = refusal(stub.ImportContacts, iter([ImportContactsRequest()]))
+    assert (code, message) == (Code.INVALID_ARGUMENT, "finish must be set on the last message")
     assert not stub.ListContacts(ListContactsRequest(), timeout=TIMEOUT).contacts
 
 
-def test_an_import_has_a_largest_size(stub, monkeypatch):
-    monkeypatch.setattr(contacts_servicer, "MAX_IMPORT", 5)
+def test_nothing_may_follow_the_last_message_of_an_import(stub):
+    last = ImportContactsRequest(people=people(1), finish=True)
 
-    code, _, _ = refusal(stub.ImportContacts, iter([ImportContactsRequest(people=people(6))]))
+    code, message, _ = refusal(stub.ImportContacts, iter([last, last]))
+
+    wanted = (Code.INVALID_ARGUMENT, "finish was set on a message before this one")
+    assert (code, message) == wanted
+
+
+@pytest.mark.parametrize("limit", ["MAX_PEOPLE", "MAX_BYTES"])
+def test_an_import_has_a_largest_size(stub, monkeypatch, limit):
+    monkeypatch.setattr(imports, limit, 5)
+    request = ImportContactsRequest(people=people(6))
+
+    code, message, _ = refusal(stub.ImportContacts, iter([request]))
 
     assert code == Code.INVALID_ARGUMENT
+    assert message.startswith("people may be ")
+
+
+def test_an_import_with_a_request_id_is_carried_out_once(stub):
+    def chunks(last):
+        yield ImportContactsRequest(request_id=str(uuid.UUID(int=7)))
+        yield ImportContactsRequest(people=people(3))
+        yield ImportContactsRequest(people=[Person(name=last)], finish=True)
+
+    answers = [stub.ImportContacts(chunks("Ada"), timeout=TIMEOUT) for _ in range(2)]
+    assert [answer.contact_count for answer in answers] == [4, 4]
+    assert len(stub.ListContacts(ListContactsRequest(), timeout=TIMEOUT).contacts) == 4
+
+    code, message, _ = refusal(stub.ImportContacts, chunks("Grace"))
+    assert (code, message) == (Code.INVALID_ARGUMENT, "request_id was used for another request")
 
 
 def test_a_watch_sees_every_change_and_can_be_resumed(stub):
@@ -363,6 +396,87 @@ def test_a_deadline_longer_than_the_servers_is_cut(launch):
     assert refusal(stub.GetContact, GetContactRequest())[0] == Code.DEADLINE_EXCEEDED
 
     assert time.monotonic() - started < TIMEOUT
+
+
+def test_work_ends_with_the_deadline_and_leaves_nothing(launch, database):
+    """The database's only thread is held by a lock; the deadline frees it, with nothing written."""
+    stub = ContactServiceStub(launch(connections=1)[1])
+    stub.CreateContact(creation(), timeout=TIMEOUT)
+    with database.write() as connection:
+        connection.execute(text("UPDATE owners SET position = position"))
+
+        assert outcome(stub.CreateContact, creation("Late"), timeout=0.2) == Code.DEADLINE_EXCEEDED
+
+        # Answered while the lock is still held: the thread is free again.
+        assert len(stub.ListContacts(ListContactsRequest(), timeout=TIMEOUT).contacts) == 1
+    assert len(stub.ListContacts(ListContactsRequest(), timeout=TIMEOUT).contacts) == 1
+
+
+def test_work_ends_when_the_caller_leaves(launch, database):
+    stub = ContactServiceStub(launch(connections=1, default_deadline=1)[1])
+    stub.CreateContact(creation(), timeout=TIMEOUT)
+    with database.write() as connection:
+        connection.execute(text("UPDATE owners SET position = position"))
+        call = stub.CreateContact.future(creation("Late"))
+        call.cancel()
+
+        # A statement that waits for a lock ends with the server's own limit, 1 s, at the latest.
+        assert len(stub.ListContacts(ListContactsRequest(), timeout=TIMEOUT).contacts) == 1
+    assert len(stub.ListContacts(ListContactsRequest(), timeout=TIMEOUT).contacts) == 1
+
+
+def outcome(call, *args, **options):
+    """The status code of a call."""
+    with pytest.raises(grpc.RpcError) as raised:
+        call(*args, **options)
+    return raised.value.code()
+
+
+def test_layers_are_in_their_order(launch, stuck, caplog):
+    """Log, errors, admission, deadline, decode: each shows that it is inside of the one before."""
+    caplog.set_level("INFO", "access")
+    channel = launch(max_calls=1, default_deadline=0.2)[1]
+    busy = ContactServiceStub(channel).GetContact.future(GetContactRequest(), timeout=TIMEOUT)
+    stuck.begun.get(timeout=TIMEOUT)
+    garbage = channel.unary_unary(f"/{SERVICE}/ListContacts")
+
+    # Admission comes before decoding, errors outside of it add details, and the log sees both.
+    code, _, details = refusal(garbage, b"\xff")
+    assert (code, RetryInfo in details) == (Code.RESOURCE_EXHAUSTED, True)
+    stuck.go.set()
+    busy.result()
+    assert refusal(garbage, b"\xff")[0] == Code.INVALID_ARGUMENT
+
+    # The deadline covers the time a message takes to come, and gives its place back.
+    silent = channel.stream_unary(f"/{SERVICE}/ListContacts")
+    for _ in range(3):
+        outbox = queue.SimpleQueue()
+        assert outcome(silent, iter(outbox.get, None)) == Code.DEADLINE_EXCEEDED
+        outbox.put(None)
+
+    wanted = [*["DEADLINE_EXCEEDED"] * 3, "INVALID_ARGUMENT", "OK", "RESOURCE_EXHAUSTED"]
+    wait_until(lambda: sorted(record.code for record in caplog.records) == wanted)
+
+
+def wait_until(condition):
+    """Waits for what must come about."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("messages", [0, 2])
+def test_a_unary_call_has_one_message(channel, messages):
+    """Without any it is refused; of several the first counts, as gRPC's own handlers have it."""
+    call = channel.stream_unary(
+        f"/{SERVICE}/ListContacts", response_deserializer=ListContactsResponse.FromString
+    )
+
+    if messages:
+        assert not call(iter([b""] * messages), timeout=TIMEOUT).contacts
+    else:
+        assert refusal(call, iter([]))[0] == Code.INVALID_ARGUMENT
 
 
 def test_health_and_reflection_answer(channel):
