@@ -118,11 +118,11 @@ class Contacts:
 
     def page(self, owner: str, request: ListContactsRequest) -> ListContactsResponse:
         """A page, ordered by the people's names. Raises InvalidError."""
-        prefix = rules.name_key(request.name_prefix)
         rules.check(
             rules.check_text(request.name_prefix, "name_prefix"),
             rules.check_page_size(request.page_size),
         )
+        prefix = rules.name_key(request.name_prefix)
         size = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
         last_key, last_id = paging.read_token(request.page_token, prefix)
         statement = text(
@@ -150,7 +150,7 @@ class Contacts:
 
     def update(self, owner: str, request: UpdateContactRequest) -> Contact:
         """Changes a contact. Raises InvalidError, NotFoundError or ConflictError."""
-        paths = list(request.update_mask.paths) or ["person"]
+        paths = set(request.update_mask.paths) or {"person"}
         name = request.contact.name
         rules.contact_id_of(name, "contact.name")
         rules.check(rules.check_mask(paths), rules.check_request_id(request.request_id))

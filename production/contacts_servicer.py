@@ -15,6 +15,7 @@ from production.changes import Changes
 from production.contacts import Contacts
 from production.database import Database
 from production.imports import gathering
+from production.rules import InvalidError
 from production.v1.contacts_pb2 import (
     Contact,
     CreateContactRequest,
@@ -80,8 +81,14 @@ class ContactServicer(ContactServiceServicer):
         self, request_iterator: AsyncIterator[ImportContactsRequest], context: Context
     ) -> ImportContactsResponse:
         with gathering() as gathered:
-            async for request in request_iterator:
-                await self._run(gathered.add, request)
+            try:
+                async for request in request_iterator:
+                    await self._run(gathered.add, request)
+            except InvalidError:
+                # A grpc.aio client that is still writing may lose the answer (grpc#36066): read on.
+                async for _ in request_iterator:
+                    pass
+                raise
             return await self._run(self._contacts.import_people, principal.get(), gathered)
 
     async def ExportContacts(

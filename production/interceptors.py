@@ -14,7 +14,6 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
-    AsyncExitStack,
     aclosing,
     asynccontextmanager,
     contextmanager,
@@ -77,23 +76,39 @@ def surround(handler: Handler, method: str, layers: Sequence[Layer]) -> Handler:
     behaviour = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
+    deserialize = handler.request_deserializer or bytes
 
     async def call(stream: AsyncIterator[bytes], context: Context) -> Any:
-        async with AsyncExitStack() as stack:
-            for layer in layers:
-                await stack.enter_async_context(layer(method, context))
-            request: Any = decode(stream, handler.request_deserializer or bytes)
-            if not handler.request_streaming:
-                request = await only(request)
-            result = behaviour(request, context)
-            if not isinstance(result, AsyncGenerator):
-                return await result
-            # Written here, not yielded: a cancellation then unwinds the layers at once.
-            async with aclosing(result) as responses:
-                async for response in responses:
-                    with caller_may_have_gone():
-                        await context.write(response)
-            return None
+        try:
+            return await through(layers, stream, context)
+        except grpc.aio.AbortError as error:
+            # gRPC ties this error to the call in a cycle; what it refers to, such as the request,
+            # would stay in memory until the garbage collector runs.
+            error.__context__ = None
+            raise error.with_traceback(None) from None
+
+    async def through(
+        layers: Sequence[Layer], stream: AsyncIterator[bytes], context: Context
+    ) -> Any:
+        if not layers:
+            return await inside(stream, context)
+        async with layers[0](method, context):
+            return await through(layers[1:], stream, context)
+
+    async def inside(stream: AsyncIterator[bytes], context: Context) -> Any:
+        if handler.request_streaming:
+            request: Any = decode_all(stream, deserialize)
+        else:
+            request = decode(await only(context), deserialize)
+        result = behaviour(request, context)
+        if not isinstance(result, AsyncGenerator):
+            return await result
+        # Written here, not yielded: a cancellation then unwinds the layers at once.
+        async with aclosing(result) as responses:
+            async for response in responses:
+                with caller_may_have_gone():
+                    await context.write(response)
+        return None
 
     make = (
         grpc.stream_stream_rpc_method_handler
@@ -112,24 +127,30 @@ def caller_may_have_gone() -> Iterator[None]:
         raise asyncio.CancelledError from None
 
 
-async def decode(
+def decode(data: bytes, deserialize: Callable[[bytes], Any]) -> Any:
+    """The message in data. Raises DecodeError."""
+    try:
+        return deserialize(data)
+    except message.DecodeError:
+        raise DecodeError from None
+
+
+async def decode_all(
     stream: AsyncIterator[bytes], deserialize: Callable[[bytes], Any]
 ) -> AsyncIterator[Any]:
-    """The messages in a stream, each when it is asked for. Raises DecodeError."""
+    """The messages in a stream, each decoded when it is asked for. Raises DecodeError."""
     async for data in stream:
-        try:
-            yield deserialize(data)
-        except message.DecodeError:
-            raise DecodeError from None
+        yield decode(data, deserialize)
 
 
-async def only(requests: AsyncIterator[Any]) -> Any:
-    """The first of the requests. Raises DecodeError when there is none."""
-    async for request in requests:
-        return request
-    # A call that is cut off ends so, too, just before its cancellation arrives: wait for it.
-    await asyncio.sleep(CUT_OFF_SECONDS)
-    raise DecodeError
+async def only(context: Context) -> bytes:
+    """The one message of a unary call. Raises DecodeError when there is none."""
+    data: Any = await context.read()
+    if data is grpc.aio.EOF:
+        # A call that is cut off ends so, too, just before its cancellation arrives: wait for it.
+        await asyncio.sleep(CUT_OFF_SECONDS)
+        raise DecodeError
+    return bytes(data)
 
 
 @asynccontextmanager
@@ -185,15 +206,18 @@ class Admission:
         self._room = {False: max_calls, True: max_watches}
 
     @asynccontextmanager
-    async def __call__(self, method: str, _context: Context) -> AsyncIterator[None]:
+    async def __call__(self, method: str, context: Context) -> AsyncIterator[None]:
         is_watch = method in WATCHES
         if self._room[is_watch] == 0:
             raise OverloadedError
         self._room[is_watch] -= 1
-        try:
-            yield
-        finally:
+
+        def leave(_: Context) -> None:
             self._room[is_watch] += 1
+
+        # Not when the handler ends: a caller that does not read keeps its answer in our memory.
+        context.add_done_callback(leave)  # type: ignore[arg-type]  # Its stub lacks "Protocol".
+        yield
 
 
 class Deadline:

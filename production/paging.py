@@ -5,6 +5,9 @@ import json
 
 from production.rules import MAX_TEXT, InvalidError, Violation
 
+MAX_TOKEN = 32 * 1024
+"""Longer than the token of the longest prefix and name, in characters."""
+
 
 def after(prefix: str) -> str:
     """A text greater than all names with the prefix, and than no other, by code point."""
@@ -25,10 +28,12 @@ def read_token(token: str, prefix: str) -> tuple[str, str]:
     if not token:
         return "", ""
     try:
+        if len(token) > MAX_TOKEN:
+            raise ValueError
         token_prefix, name_key, contact_id = json.loads(base64.urlsafe_b64decode(token))
         valid = token_prefix == prefix and isinstance(name_key, str) and isinstance(contact_id, str)
         f"{name_key}{contact_id}".encode()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         valid = False
     if not valid or "\0" in name_key + contact_id:
         raise InvalidError(Violation("page_token", "is not from a list with this name_prefix"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 from contextlib import suppress
 
 import grpc
@@ -201,24 +202,26 @@ def test_a_damaged_file_is_not_imported(server, run, tmp_path):
     assert (result.returncode, result.stderr) == (1, "error: not an address book, or damaged\n")
 
 
+KILLS = int(os.environ.get("KILLS", "10"))
+
+
 @pytest.mark.slow
-def test_nothing_acknowledged_is_lost_when_the_server_is_killed(spawn_server, run_async, tmp_path):
-    """kill -9 under a stream of writes, again and again: all that was answered is there."""
-    environment = os.environ | {
-        "CONTACTS_ADDRESS": "127.0.0.1:0",
-        "CONTACTS_DATABASE": f"sqlite:///{tmp_path}/contacts.db",
-    }
+@pytest.mark.timeout(60 * KILLS)
+def test_nothing_acknowledged_is_lost_when_the_server_is_killed(spawn_server, run_async, url):
+    """kill -9 under a stream of writes, again and again: all that was answered is there, once."""
+    environment = os.environ | {"CONTACTS_ADDRESS": "127.0.0.1:0", "CONTACTS_DATABASE": url}
 
     async def write(address, process, acknowledged):
         async with ContactsClient(address) as client:
 
-            async def one_writer():
+            async def one_writer(number):
                 while True:
+                    person = Person(name=f"Guest {number}", id=len(acknowledged))
                     with suppress(ContactsError):
-                        acknowledged.add((await client.create(Person(name="Ada"))).name)
+                        acknowledged.add((await client.create(person)).name)
 
-            writers = [asyncio.create_task(one_writer()) for _ in range(4)]
-            enough = len(acknowledged) + 30
+            writers = [asyncio.create_task(one_writer(number)) for number in range(4)]
+            enough = len(acknowledged) + random.randrange(1, 60)  # noqa: S311 - no secret.
             await until(lambda: len(acknowledged) >= enough, writers)
             process.kill()
             for writer in writers:
@@ -227,14 +230,17 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(spawn_server, ru
 
     async def stored(address):
         async with ContactsClient(address) as client:
-            return {contact.name async for contact in client.list(page_size=1000)}
+            return [contact.name async for contact in client.list(page_size=1000)]
 
     acknowledged = set()
-    for _ in range(10):
+    for _ in range(KILLS):
         process, address = spawn_server("-m", SERVER, env=environment)
         run_async(write(address, process, acknowledged))
         process.communicate(timeout=WAIT)
-    process, address = spawn_server("-m", SERVER, env=environment)
+    _, address = spawn_server("-m", SERVER, env=environment)
+    kept = run_async(stored(address))
 
-    assert len(acknowledged) >= 300
-    assert acknowledged <= run_async(stored(address))
+    assert len(acknowledged) >= KILLS
+    assert acknowledged <= set(kept)
+    # What was under way at a kill may have been kept, too: four calls at most, and none twice.
+    assert len(kept) <= len(acknowledged) + 4 * KILLS

@@ -81,6 +81,15 @@ def test_fields_of_a_newer_contract_are_kept(contacts):
     assert contacts.get(ME, created.name).person.SerializeToString().endswith(b"\x32\x03new")
 
 
+def test_not_more_violations_are_collected_than_anybody_reads():
+    people = [Person()] * 100_000
+
+    with gathering() as gathered, pytest.raises(InvalidError) as raised:
+        gathered.add(ImportContactsRequest(people=people))
+
+    assert len(raised.value.violations) == 100
+
+
 def test_a_caller_may_choose_the_id_once(contacts):
     assert create(contacts, contact_id="ada-1").name == "contacts/ada-1"
 
@@ -181,7 +190,8 @@ def token(*content):
 @pytest.mark.parametrize(
     "made_up",
     ["x", "AAAA", token(), token("", "a"), token("other", "a", "b"), token("", 1, 2), "Ä",
-     token("", "a\0", "b"), token("", "\ud800", "b"), "=" * 50],
+     token("", "a\0", "b"), token("", "\ud800", "b"), "=" * 50, token("a" * 30_000),
+     base64.b64encode(b"[" * 20_000).decode()],
 )  # fmt: skip
 def test_a_page_token_made_up_is_refused(contacts, made_up):
     with pytest.raises(InvalidError) as raised:
