@@ -10,8 +10,6 @@ Settings come from the environment: `python -m production.contacts_server --help
 
 import argparse
 import asyncio
-import logging
-import os
 import signal
 import socket
 import sys
@@ -22,7 +20,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from production import interceptors, settings
+from production import interceptors, logs, settings
 from production.contacts_servicer import ContactServicer
 from production.database import Database
 from production.interceptors import Admission, Deadline, Interceptor
@@ -131,31 +129,6 @@ async def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-def set_up_logging(style: str) -> None:
-    """Log lines go to stderr, for people or as JSON."""
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if style == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        )
-    )
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, renderer],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-
-
 def main() -> None:
     lines = (
         f"  CONTACTS_{name.upper():18}{field.description} (default: {field.default})"
@@ -171,7 +144,7 @@ def main() -> None:
         loaded = settings.load()
     except ValueError as error:
         sys.exit(f"error: {error}")
-    set_up_logging(loaded.log)
+    logs.set_up(loaded.log)
     asyncio.run(serve(loaded))
 
 

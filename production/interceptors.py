@@ -8,9 +8,9 @@ call at once; the first layer is the outermost:
 
 import asyncio
 import math
+import random
 import re
 import time
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -159,27 +159,28 @@ async def request_log(method: str, context: Context) -> AsyncIterator[None]:
     metadata = dict(context.invocation_metadata() or ())
     request_id = str(metadata.get(REQUEST_ID, ""))
     if not re.fullmatch(r"[\w-]{1,64}", request_id, re.ASCII):
-        request_id = uuid.uuid4().hex
+        request_id = f"{random.getrandbits(128):032x}"
     started = time.monotonic()
     code = grpc.StatusCode.OK
-    with structlog.contextvars.bound_contextvars(request_id=request_id):
-        try:
-            with caller_may_have_gone():
-                await context.send_initial_metadata(((REQUEST_ID, request_id),))
-            yield
-        except asyncio.CancelledError:
-            remaining = context.time_remaining()
-            passed = remaining is not None and remaining <= 0
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
-            raise
-        except grpc.aio.AbortError:
-            code = context.code()
-            raise
-        finally:
-            milliseconds = round((time.monotonic() - started) * 1000, 1)
-            if not method.startswith(HEALTH):
-                name = getattr(code, "name", str(code))
-                log.info("call", method=method, code=name, ms=milliseconds)
+    # No need to unbind: each call has a context of its own.
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    # As a trailer: initial metadata sent from here would cost an extra write, 0.1 ms.
+    context.set_trailing_metadata(((REQUEST_ID, request_id),))
+    try:
+        yield
+    except asyncio.CancelledError:
+        remaining = context.time_remaining()
+        passed = remaining is not None and remaining <= 0
+        code = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
+        raise
+    except grpc.aio.AbortError:
+        code = context.code()
+        raise
+    finally:
+        milliseconds = round((time.monotonic() - started) * 1000, 1)
+        if not method.startswith(HEALTH):
+            name = getattr(code, "name", str(code))
+            log.info("call", method=method, code=name, ms=milliseconds)
 
 
 @asynccontextmanager
@@ -191,7 +192,8 @@ async def errors(_method: str, context: Context) -> AsyncIterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 - the one place that must let nothing through.
         status = rpc_status.to_status(status_of(error))
-        trailers = status.trailing_metadata
+        error.__traceback__ = None  # It holds the request, and is in a cycle with its own frames.
+        trailers = (*context.trailing_metadata(), *status.trailing_metadata)
         if isinstance(error, OverloadedError):
             # C-core's retries obey this, and do not read RetryInfo (gRFC A6).
             trailers = (*trailers, ("grpc-retry-pushback-ms", str(RETRY_DELAY_MS)))

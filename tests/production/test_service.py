@@ -282,9 +282,13 @@ def test_nothing_of_an_unexpected_error_leaves_but_its_id(stub, monkeypatch, cap
 def test_the_request_id_is_the_callers_or_a_new_one(stub):
     def request_id(**options):
         _, call = stub.ListContacts.with_call(ListContactsRequest(), timeout=TIMEOUT, **options)
-        return dict(call.initial_metadata())["x-request-id"]
+        return dict(call.trailing_metadata())["x-request-id"]
 
-    assert request_id(metadata=[("x-request-id", "abc-1")]) == "abc-1"
+    sent = [("x-request-id", "abc-1")]
+    assert request_id(metadata=sent) == "abc-1"
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.GetContact(GetContactRequest(), timeout=TIMEOUT, metadata=sent)
+    assert dict(raised.value.trailing_metadata())["x-request-id"] == "abc-1"
     assert uuid.UUID(request_id())
     assert uuid.UUID(request_id(metadata=[("x-request-id", "a b; DROP")]))
 

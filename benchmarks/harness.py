@@ -1,0 +1,190 @@
+"""Runs servers by turns and compares them, round by round.
+
+A machine drifts from minute to minute, so only what ran side by side is compared: in each round
+every variant runs once, in a fresh process, in a changing order; of each round the ratios to the
+first variant are taken, and of those the median is told, with the lowest and the highest.
+"""
+
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from rich import box
+from rich.table import Table
+
+SATURATED = 0.9
+"""A server that used less of its core than this was not the limit; its load was."""
+START_SECONDS = 30
+
+
+class BenchmarkError(Exception):
+    """A run is worth nothing; the message says why."""
+
+
+class Run(NamedTuple):
+    """What one run has shown."""
+
+    rate: float
+    """Calls per second."""
+    cpu_ms: float
+    """Milliseconds of the server's CPU time per call."""
+    p50_ms: float
+    p99_ms: float
+    busy: float
+    """How much of one core the server used, 0 to 1."""
+
+
+Runs = dict[str, list[Run]]
+"""Each variant's runs, by rounds; the first variant is what the others are compared with."""
+
+
+class Ratio(NamedTuple):
+    """A variant against the first one, over all rounds."""
+
+    median: float
+    lowest: float
+    highest: float
+
+
+def rounds(variants: Sequence[str], count: int) -> Iterator[list[str]]:
+    """The order of the variants in each round: every variant takes each place in turn."""
+    for index in range(count):
+        shift = index % len(variants)
+        yield [*variants[shift:], *variants[:shift]]
+
+
+def ratio(values: Sequence[float], baseline: Sequence[float]) -> Ratio:
+    """The ratios of values to the baseline's, round by round."""
+    each = [value / base for value, base in zip(values, baseline, strict=True)]
+    return Ratio(statistics.median(each), min(each), max(each))
+
+
+def compare(
+    variants: Sequence[str], count: int, measure: Callable[[str], Run]
+) -> Iterator[tuple[str, Run]]:
+    """Measures every variant so many times, by turns."""
+    for order in rounds(variants, count):
+        for variant in order:
+            yield variant, measure(variant)
+
+
+def efficiency(runs: Runs, variant: str) -> Ratio:
+    """Calls per second of the server's CPU time, against the first variant."""
+    baseline = next(iter(runs.values()))
+    return ratio([1 / run.cpu_ms for run in runs[variant]], [1 / run.cpu_ms for run in baseline])
+
+
+def table(runs: Runs) -> Table:
+    """A line per variant: medians, and the ratio to the first variant."""
+    result = Table(box=box.SIMPLE_HEAD)
+    result.add_column("variant")
+    for heading in ("calls/s", "p50 ms", "p99 ms", "CPU ms a call", "calls per CPU s", "range"):
+        result.add_column(heading, justify="right")
+    for variant, each in runs.items():
+        run = Run(*map(statistics.median, zip(*each, strict=True)))
+        against = efficiency(runs, variant)
+        result.add_row(
+            variant,
+            f"{run.rate:,.0f}{'' if run.busy >= SATURATED else ' *'}",
+            f"{run.p50_ms:.1f}",
+            f"{run.p99_ms:.1f}",
+            f"{run.cpu_ms:.3f}",
+            f"× {against.median:.2f}",
+            f"{against.lowest:.2f} to {against.highest:.2f}",
+        )
+    result.caption = "* limited by the load, not by the server: no verdict on this rate"
+    return result
+
+
+def save(file: Path, runs: Runs, settings: dict[str, object]) -> None:
+    """Writes everything to a file, as JSON."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    each = {variant: [run._asdict() for run in found] for variant, found in runs.items()}
+    content = {"machine": machine(), "settings": settings, "runs": each}
+    file.write_text(json.dumps(content, indent=1, default=str))
+
+
+@contextmanager
+def server(module: str, *args: str) -> Iterator[tuple[psutil.Process, str]]:
+    """A server in a fresh process on the first core, and its address. It must end well, too.
+
+    Raises BenchmarkError when it does not start or does not end as it should.
+    """
+    command = [sys.executable, "-u", "-m", module, *args]
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        try:
+            _pin(process.pid, 0)
+            line = process.stdout.readline() if process.stdout else ""
+            if not line.startswith("listening on "):
+                log.seek(0)
+                raise BenchmarkError(f"{module} does not start: {log.read().strip()[-500:]}")
+            yield psutil.Process(process.pid), line.removeprefix("listening on ").strip()
+            process.send_signal(signal.SIGTERM)
+            if process.wait(START_SECONDS):
+                raise BenchmarkError(f"{module} ended with status {process.returncode}")
+        finally:
+            process.kill()
+
+
+def measure(process: psutil.Process, load: Sequence[str]) -> Run:
+    """Runs `python -m LOAD…` on the last core, and accounts the server's CPU time to its calls.
+
+    Raises BenchmarkError when the load fails: a wrong answer is no answer.
+    """
+    before = _cpu_seconds(process)
+    command = [sys.executable, "-m", *load]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as loading:
+        try:
+            _pin(loading.pid, -1)
+            output, errors = loading.communicate()
+        finally:
+            loading.kill()
+    used = _cpu_seconds(process) - before
+    if loading.returncode:
+        raise BenchmarkError(errors.strip().removeprefix("error: ") or "the load has failed")
+    seen = json.loads(output)
+    return Run(
+        seen["rate"],
+        used / seen["calls"] * 1000,
+        seen["p50_ms"],
+        seen["p99_ms"],
+        used * seen["rate"] / seen["calls"],
+    )
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _pin(pid: int, core: int) -> None:
+    """Keeps a process on one core, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, {sorted(os.sched_getaffinity(0))[core]})
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on, and with."""
+    packages = "grpcio", "protobuf", "sqlalchemy"
+    return {
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }

@@ -1,0 +1,103 @@
+"""Calls one method of a server, many calls at a time, and prints what it saw as JSON.
+
+    python -m benchmarks.load localhost:50051 get --seconds 3
+
+It runs in a process of its own, so that its work is not counted as the server's.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import grpc
+
+from production.v1.contacts_pb2 import Contact, CreateContactRequest, GetContactRequest
+from protobuf_demo.addressbook_pb2 import Person
+
+CONTACT = "contacts/ada-1"
+"""The contact that the server must have."""
+
+
+class Call(NamedTuple):
+    """A method, the bytes sent to it, and whether an answer is right."""
+
+    method: str
+    request: bytes
+    is_right: Callable[[bytes], bool]
+
+
+CALLS = {
+    "get": Call(
+        "/production.v1.ContactService/GetContact",
+        GetContactRequest(name=CONTACT).SerializeToString(),
+        lambda reply: Contact.FromString(reply).name == CONTACT,
+    ),
+    "create": Call(
+        "/production.v1.ContactService/CreateContact",
+        CreateContactRequest(contact=Contact(person=Person(name="Ada"))).SerializeToString(),
+        lambda reply: Contact.FromString(reply).person.name == "Ada",
+    ),
+}
+
+
+async def load(address: str, call: Call, seconds: float, in_flight: int) -> dict[str, float]:
+    """Keeps so many calls in flight for so many seconds. Every reply is checked.
+
+    Raises ValueError for a wrong reply, grpc.aio.AioRpcError for a failed call.
+    """
+    latencies: list[float] = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        method: Any = channel.unary_unary(call.method)
+
+        async def one_call() -> float:
+            started = time.perf_counter()
+            reply = await method(call.request, timeout=60)
+            if not call.is_right(reply):
+                raise ValueError(f"wrong reply to {call.method}: {reply[:100]!r}")
+            return time.perf_counter() - started
+
+        async def caller() -> None:
+            while time.perf_counter() < ends:
+                latencies.append(await one_call())
+
+        await one_call()  # Opens the connection.
+        started = time.perf_counter()
+        ends = started + seconds
+        await asyncio.gather(*(caller() for _ in range(in_flight)))
+    return summary(latencies, time.perf_counter() - started)
+
+
+def summary(latencies: list[float], seconds: float) -> dict[str, float]:
+    """Calls, their rate per second, and the median and 99th percentile latency in milliseconds."""
+    cuts = statistics.quantiles(latencies, n=100, method="inclusive")
+    return {
+        "calls": len(latencies),
+        "rate": len(latencies) / seconds,
+        "p50_ms": cuts[49] * 1000,
+        "p99_ms": cuts[98] * 1000,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Load a server with one kind of call.")
+    parser.add_argument("address", help="HOST:PORT")
+    parser.add_argument("call", choices=CALLS)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--in-flight", type=int, default=64, help="calls at a time")
+    args = parser.parse_args()
+    work = load(args.address, CALLS[args.call], args.seconds, args.in_flight)
+    try:
+        print(json.dumps(asyncio.run(work)))
+    except grpc.aio.AioRpcError as error:
+        sys.exit(f"error: {error.code().name}: {error.details()}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

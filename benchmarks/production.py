@@ -1,0 +1,67 @@
+"""What chapter 4's service costs, beside its servicer and storage with nothing around them.
+
+python -m benchmarks.production
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks import harness
+from benchmarks.harness import BenchmarkError, Run
+from benchmarks.load import CALLS
+from benchmarks.production_server import VARIANTS
+
+GOAL = 0.7
+"""How much of the bare servicer's calls the whole service should answer with the same CPU time."""
+
+
+def measure(variant: str, args: argparse.Namespace) -> Run:
+    """One run of a variant, after a short one that does not count."""
+    how = [args.call, f"--in-flight={args.in_flight}"]
+    with harness.server("benchmarks.production_server", variant) as (process, address):
+        load = ["benchmarks.load", address, *how]
+        harness.measure(process, [*load, f"--seconds={args.seconds / 10}"])
+        return harness.measure(process, [*load, f"--seconds={args.seconds}"])
+
+
+def verdict(runs: dict[str, list[Run]]) -> str:
+    """Whether the goal is reached."""
+    median = harness.efficiency(runs, "whole").median
+    holds = "holds" if median >= GOAL else "does not hold"
+    return f"{holds}: the whole service answers {median:.2f} × bare, per second of CPU time"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure what surrounds ContactService.")
+    parser.add_argument("--call", choices=CALLS, default="get")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3, help="of each run (default: 3)")
+    parser.add_argument("--in-flight", type=int, default=64, help="calls at a time (default: 64)")
+    parser.add_argument("--results", type=Path, default="build/benchmarks", metavar="FOLDER")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    progress = Console(stderr=True)
+    steps = harness.compare(VARIANTS, args.rounds, lambda variant: measure(variant, args))
+    try:
+        runs: dict[str, list[Run]] = {variant: [] for variant in VARIANTS}
+        total = args.rounds * len(VARIANTS)
+        for variant, run in track(steps, "measuring", total, console=progress, transient=True):
+            runs[variant].append(run)
+    except BenchmarkError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    harness.save(args.results / f"production-{args.call}.json", runs, vars(args))
+    Console(width=100).print(harness.table(runs))
+    print(verdict(runs))
+
+
+if __name__ == "__main__":
+    main()
