@@ -265,11 +265,11 @@ async def serve(address: str, folder: Path) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         issuer, _ = await start(address)
-    except OSError as error:
-        sys.exit(f"error: cannot listen on {address}: {error.strerror}")
+        write_secret(folder / "clients.json", issuer.secrets)
+        write_secret(folder / "service-account.json", issuer.service_account())
+    except (OSError, OverflowError) as error:
+        sys.exit(f"error: {error}")
     loop.add_signal_handler(signal.SIGHUP, issuer.rotate)
-    write_secret(folder / "clients.json", issuer.secrets)
-    write_secret(folder / "service-account.json", issuer.service_account())
     print(f"listening on {issuer.url}", flush=True)
     await stop.wait()
     await issuer.stop()

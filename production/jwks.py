@@ -157,7 +157,8 @@ def _check_key(key: dict[str, Any], ids: list[object]) -> None:
         raise ValueError(f"{kid[:64]!r} is not the only one of its name")
     if PRIVATE & key.keys() or key.get("kty") == "oct":
         raise ValueError(f"{kid[:64]!r} is secret, and published")
-    if key.get("use", "sig") != "sig" or "verify" not in operations:
+    for_signatures = key.get("use", "sig") == "sig"
+    if not (for_signatures and isinstance(operations, list) and "verify" in operations):
         raise ValueError(f"{kid[:64]!r} is not for signatures")
 
 
