@@ -47,6 +47,10 @@ test: setup ## Run the tests, but for the slow ones.
 test-all: setup ## Run all tests.
 	@$(BIN)/python -m pytest --numprocesses auto --quiet
 
+.PHONY: certs
+certs: setup ## Make certificates for development, in build/certs.
+	@$(BIN)/python -m production.certificates build/certs
+
 .PHONY: bench-production
 bench-production: setup ## Measure what surrounds chapter 4's service: two minutes.
 	@exec $(BIN)/python -m benchmarks.production

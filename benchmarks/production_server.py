@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from benchmarks.load import CONTACT
-from production import contacts_server, interceptors, logs
+from production import authentication, contacts_server, interceptors, logs
+from production.authentication import Authentication
+from production.authorization import DEVELOPMENT, principal
 from production.contacts import Contacts
 from production.contacts_servicer import ContactServicer
 from production.database import Database
@@ -22,8 +24,7 @@ from production.v1.contacts_pb2 import Contact, CreateContactRequest
 from production.v1.contacts_pb2_grpc import add_ContactServiceServicer_to_server
 from protobuf_demo.addressbook_pb2 import Person
 
-OWNER = "development"
-LAYERS = ["adapter", "log", "errors", "admission", "deadline"]
+LAYERS = ["adapter", "log", "errors", "authentication", "admission", "deadline"]
 VARIANTS = ["bare", *LAYERS, "whole"]
 """Bare: the servicer and its storage, with nothing around. Then each layer on top of those before
 it, and at last the service as it is started, with its options, health and reflection."""
@@ -34,6 +35,7 @@ def interceptor(variant: str, settings: Settings) -> Interceptor:
     layers: list[Layer] = [
         interceptors.request_log,
         interceptors.errors,
+        Authentication([], authentication.development),
         Admission(settings.max_calls, settings.max_watches),
         Deadline(settings.default_deadline, settings.max_deadline),
     ]
@@ -44,6 +46,7 @@ async def serve_part(variant: str, settings: Settings, database: Database) -> No
     """Serves with the layers up to the variant's, until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    principal.set(DEVELOPMENT)  # For variants without authentication.
     around = [] if variant == "bare" else [interceptor(variant, settings)]
     server = grpc.aio.server(interceptors=around)
     with ThreadPoolExecutor(settings.connections) as threads:
@@ -62,14 +65,17 @@ def main() -> None:
     logs.set_up("json")
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
-            address="127.0.0.1:0", database=f"sqlite:///{folder}/contacts.db", drain_pause=0
+            address="127.0.0.1:0",
+            plaintext=True,
+            database=f"sqlite:///{folder}/contacts.db",
+            drain_pause=0,
         )
         database = Database(settings.database)
         database.migrate()
         contact = Contact(person=Person(name="Ada", email="ada@example.org"))
         contact_id = CONTACT.removeprefix("contacts/")
         request = CreateContactRequest(contact=contact, contact_id=contact_id)
-        Contacts(database).create(OWNER, request)
+        Contacts(database).create(DEVELOPMENT.name, request)
         if args.variant == "whole":
             asyncio.run(contacts_server.serve(settings))
         else:

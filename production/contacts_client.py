@@ -2,9 +2,9 @@
 
 Run it against a server in another terminal:
 
-    python -m production.contacts_server
-    python -m production.contacts_client --address localhost:50051 add --name Ada
-    python -m production.contacts_client --address localhost:50051 list
+    python -m production.contacts_server --plaintext
+    python -m production.contacts_client --plaintext add --name Ada
+    python -m production.contacts_client --plaintext list
 """
 
 import argparse
@@ -26,6 +26,7 @@ from grpc_status import rpc_status
 from rich.console import Console
 from rich.progress import Progress
 
+from production.client_credentials import TokenFile, channel_credentials
 from production.v1.contacts_pb2 import (
     Contact,
     CreateContactRequest,
@@ -112,9 +113,16 @@ class ContactsClient:
     Every method raises ContactsError when its call fails.
     """
 
-    def __init__(self, address: str) -> None:
-        """address is HOST:PORT, or any gRPC target, such as dns:///contacts.example.com:443."""
-        self._channel = grpc.aio.insecure_channel(address, OPTIONS)
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None) -> None:
+        """address is HOST:PORT, or any gRPC target, such as dns:///contacts.example.com:443.
+
+        Without credentials nothing is encrypted: for a server on this machine, in development.
+        """
+        self._channel = (
+            grpc.aio.secure_channel(address, credentials, OPTIONS)
+            if credentials
+            else grpc.aio.insecure_channel(address, OPTIONS)
+        )
         self._stub: ContactServiceAsyncStub = ContactServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -265,9 +273,17 @@ COMMANDS = {
 }
 
 
+def credentials_of(args: argparse.Namespace) -> grpc.ChannelCredentials | None:
+    """What the command line says about them. Raises OSError."""
+    if args.plaintext:
+        return None
+    plugins = [TokenFile(args.token_file)] if args.token_file else []
+    return channel_credentials(args.ca, args.certificate, args.key, *plugins)
+
+
 async def run(args: argparse.Namespace) -> None:
     """Runs one command."""
-    async with ContactsClient(args.address) as client:
+    async with ContactsClient(args.address, credentials_of(args)) as client:
         await COMMANDS[args.command](client, args)
 
 
@@ -276,6 +292,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--address", default="localhost:50051", help="HOST:PORT (default: %(default)s)"
     )
+    parser.add_argument("--plaintext", action="store_true", help="no TLS: a server on this machine")
+    parser.add_argument(
+        "--ca",
+        type=Path,
+        default="build/certs/ca.pem",
+        help="who signs the server's certificate (default: %(default)s)",
+    )
+    parser.add_argument("--certificate", type=Path, help="ours, if the server asks for one")
+    parser.add_argument("--key", type=Path, help="of our certificate")
+    parser.add_argument("--token-file", type=Path, help="a bearer token; read for each call")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     command = commands.add_parser("list", help="all contacts, by name")
     command.add_argument("--prefix", default="", help="only names that begin so")
@@ -294,7 +320,12 @@ def parse_arguments() -> argparse.Namespace:
     command.add_argument("file", type=Path)
     command = commands.add_parser("watch", help="changes as they happen")
     command.add_argument("--position", default="", help="go on after this one")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.plaintext and (args.certificate or args.token_file):
+        parser.error("--plaintext: credentials are not sent where others could read them")
+    if bool(args.certificate) != bool(args.key):
+        parser.error("--certificate and --key go together")
+    return args
 
 
 def main() -> None:
@@ -308,7 +339,7 @@ def main() -> None:
             print(f"{field}: {description}", file=sys.stderr)
         sys.exit(f"error: {error.code.name}: {error}")
     except OSError as error:
-        sys.exit(f"error: {args.file}: {error.strerror}")
+        sys.exit(f"error: {error.filename}: {error.strerror}")
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

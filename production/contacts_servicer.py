@@ -4,13 +4,13 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextvars import ContextVar
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
+from production.authorization import principal
 from production.changes import Changes
 from production.contacts import Contacts
 from production.database import Database
@@ -38,9 +38,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
-principal: ContextVar[str] = ContextVar("principal", default="development")
-"""Who calls. Set by authentication; until there is one, everybody is the development principal."""
-
 
 class ContactServicer(ContactServiceServicer):
     """Answers for the calling principal."""
@@ -61,21 +58,21 @@ class ContactServicer(ContactServiceServicer):
         )
 
     async def CreateContact(self, request: CreateContactRequest, context: Context) -> Contact:
-        return await self._run(self._contacts.create, principal.get(), request)
+        return await self._run(self._contacts.create, principal.get().name, request)
 
     async def GetContact(self, request: GetContactRequest, context: Context) -> Contact:
-        return await self._run(self._contacts.get, principal.get(), request.name)
+        return await self._run(self._contacts.get, principal.get().name, request.name)
 
     async def ListContacts(
         self, request: ListContactsRequest, context: Context
     ) -> ListContactsResponse:
-        return await self._run(self._contacts.page, principal.get(), request)
+        return await self._run(self._contacts.page, principal.get().name, request)
 
     async def UpdateContact(self, request: UpdateContactRequest, context: Context) -> Contact:
-        return await self._run(self._contacts.update, principal.get(), request)
+        return await self._run(self._contacts.update, principal.get().name, request)
 
     async def DeleteContact(self, request: DeleteContactRequest, context: Context) -> Empty:
-        return await self._run(self._contacts.delete, principal.get(), request)
+        return await self._run(self._contacts.delete, principal.get().name, request)
 
     async def ImportContacts(
         self, request_iterator: AsyncIterator[ImportContactsRequest], context: Context
@@ -89,19 +86,19 @@ class ContactServicer(ContactServiceServicer):
                 async for _ in request_iterator:
                     pass
                 raise
-            return await self._run(self._contacts.import_people, principal.get(), gathered)
+            return await self._run(self._contacts.import_people, principal.get().name, gathered)
 
     async def ExportContacts(
         self, request: ExportContactsRequest, context: Context
     ) -> AsyncIterator[ExportContactsResponse]:
-        batches = self._contacts.export(principal.get())
+        batches = self._contacts.export(principal.get().name)
         while batch := await self._run(next, batches, None):
             yield ExportContactsResponse(contacts=batch)
 
     async def WatchContacts(
         self, request: WatchContactsRequest, context: Context
     ) -> AsyncIterator[WatchContactsResponse]:
-        owner = principal.get()
+        owner = principal.get().name
         position = await self._run(self._changes.position, owner, request.position)
         yield WatchContactsResponse(kind=WatchContactsResponse.KIND_STARTED, position=str(position))
         while True:

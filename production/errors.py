@@ -16,9 +16,11 @@ from google.rpc.status_pb2 import Status
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from production.authorization import ForbiddenError
 from production.changes import PositionExpiredError
 from production.contacts import AlreadyExistsError, ConflictError, NotFoundError
 from production.rules import InvalidError
+from production.tokens import KeysUnavailableError, RefusedError
 
 DOMAIN = "contacts.example.com"
 RESOURCE = f"{DOMAIN}/Contact"
@@ -45,6 +47,18 @@ def status_of(error: Exception) -> Status:
     match error:
         case InvalidError():
             return _invalid(error)
+        case RefusedError():
+            # The same for every mistake: a forger learns nothing.
+            what = "the credentials are missing, or not accepted"
+            return _status(grpc.StatusCode.UNAUTHENTICATED, what, _reason("UNAUTHENTICATED"))
+        case ForbiddenError():
+            reason = _reason("SCOPE_MISSING", scope=str(error))
+            what = f"the scope {error} is needed"
+            return _status(grpc.StatusCode.PERMISSION_DENIED, what, reason)
+        case KeysUnavailableError():
+            log.error("the keys of an issuer of tokens cannot be had")
+            what = "tokens cannot be verified at the moment"
+            return _status(grpc.StatusCode.UNAVAILABLE, what, _reason("KEYS"), _retry())
         case DecodeError():
             what = "the request is no message of the method's type"
             return _status(grpc.StatusCode.INVALID_ARGUMENT, what)

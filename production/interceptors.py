@@ -3,7 +3,7 @@
 A layer is an async context manager around the call. `surround` fits layers to the four kinds of
 call at once; the first layer is the outermost:
 
-    request id and log → errors → admission → deadline → decode → servicer
+    request id and log → errors → authentication → admission → deadline → decode → servicer
 """
 
 import asyncio

@@ -1,9 +1,14 @@
 """What an operator may set: by environment variables that begin with CONTACTS_."""
 
-from typing import Literal
+import ipaddress
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from production.tokens import Issuers
 
 
 class Settings(BaseSettings):
@@ -16,6 +21,14 @@ class Settings(BaseSettings):
         pattern=r"^.+:[0-9]{1,5}$",
         description="HOST:PORT to listen on; port 0: any free one",
     )
+    plaintext: bool = Field(False, description="no TLS; on a loopback address only")
+    certificate: Path = Field(Path("build/certs/server.pem"), description="the server's, as PEM")
+    key: Path = Field(Path("build/certs/server.key"), description="of the certificate")
+    client_ca: Path | None = Field(
+        None, description="who signs clients' certificates, which are then required"
+    )
+    issuers: Issuers = Field((), description="of tokens: a JSON list of tables")
+    api_keys: Path | None = Field(None, description="the file of keys that sign calls")
     database: str = Field("sqlite:///build/contacts.db", description="an SQLAlchemy URL")
     connections: int = Field(8, ge=1, le=100, description="to the database, and threads for them")
     max_calls: int = Field(100, ge=1, description="calls at a time; further ones are refused")
@@ -28,14 +41,43 @@ class Settings(BaseSettings):
     grace: float = Field(10, ge=0, description="seconds calls in flight have to finish")
     log: Literal["console", "json"] = Field("console", description="how log lines look")
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """No plaintext for strangers, and no server that would let nobody in."""
+        if self.plaintext and self.client_ca:
+            raise ValueError("CONTACTS_PLAINTEXT and CONTACTS_CLIENT_CA exclude each other")
+        if self.plaintext and not is_loopback(self.address):
+            raise ValueError("CONTACTS_PLAINTEXT: only on 127.0.0.1, [::1] or localhost")
+        if not (self.plaintext or self.client_ca or self.issuers or self.api_keys):
+            raise ValueError(
+                "nobody could call: set CONTACTS_ISSUERS, CONTACTS_API_KEYS or CONTACTS_CLIENT_CA"
+            )
+        return self
 
-def load() -> Settings:
-    """The settings in the environment. Raises ValueError, with one line for each mistake."""
+
+def is_loopback(address: str) -> bool:
+    """Whether an address HOST:PORT can be reached from this machine alone."""
+    host = address.rpartition(":")[0].strip("[]")
     try:
-        return Settings()
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load(**flags: Any) -> Settings:
+    """The settings in the environment, and in flags, which come first.
+
+    Raises ValueError, with one line for each mistake.
+    """
+    try:
+        return Settings(**flags)
     except ValidationError as error:
-        lines = (
-            f"CONTACTS_{mistake['loc'][0]}".upper() + f": {mistake['msg']}"
-            for mistake in error.errors()
-        )
-        raise ValueError("\n".join(lines)) from None
+        raise ValueError("\n".join(map(_line, error.errors()))) from None
+    except SettingsError as error:  # Not JSON where JSON must be.
+        raise ValueError(f"{error}: {error.__cause__}") from None
+
+
+def _line(mistake: ErrorDetails) -> str:
+    path = ".".join(str(part) for part in mistake["loc"][1:])
+    name = f"CONTACTS_{mistake['loc'][0]}".upper() + ": " if mistake["loc"] else ""
+    return f"{name}{path + ': ' if path else ''}{mistake['msg'].removeprefix('Value error, ')}"

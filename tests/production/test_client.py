@@ -22,6 +22,7 @@ SERVER, CLIENT = "production.contacts_server", "production.contacts_client"
 def settings(tmp_path):
     return Settings(
         address="127.0.0.1:0",
+        plaintext=True,
         database=f"sqlite:///{tmp_path}/contacts.db",
         drain_pause=0.2,
         grace=5,
@@ -36,7 +37,7 @@ def use(settings, run_async):
         async def with_server():
             server, port = await start(settings)
             try:
-                async with ContactsClient(f"127.0.0.1:{port}") as client:
+                async with ContactsClient(f"127.0.0.1:{port}", None) as client:
                     return await work(client)
             finally:
                 await server.stop()
@@ -83,7 +84,7 @@ def test_a_watch_goes_on_when_its_server_is_replaced(settings, run_async):
     async def work():
         server, port = await start(settings)
         same = settings.model_copy(update={"address": f"127.0.0.1:{port}"})
-        async with ContactsClient(same.address) as client:
+        async with ContactsClient(same.address, None) as client:
             changes = client.watch()
             await anext(changes)
             first = await client.create(Person(name="Ada"))
@@ -128,7 +129,7 @@ def test_a_rolling_restart_under_load_loses_no_call(settings, run_async):
                 await client.get(contact.name)
                 calls += 2
 
-        async with ContactsClient("ipv4:" + ",".join(addresses)) as client:
+        async with ContactsClient("ipv4:" + ",".join(addresses), None) as client:
             loads = [asyncio.create_task(load(client)) for _ in range(4)]
             for (server, _), address in zip(servers[:2], addresses, strict=True):
                 await until(lambda enough=calls + 50: calls >= enough, loads)
@@ -154,14 +155,14 @@ def server(spawn_server, tmp_path):
         "CONTACTS_DRAIN_PAUSE": "0",
         "CONTACTS_LOG": "json",
     }
-    return spawn_server("-m", SERVER, env=environment)
+    return spawn_server("-m", SERVER, "--plaintext", env=environment)
 
 
 def test_the_command_line_from_add_to_export(server, run, tmp_path):
     _, address = server
 
     def ask(*args):
-        return run(CLIENT, "--address", address, *args)
+        return run(CLIENT, "--plaintext", "--address", address, *args)
 
     assert ask("add", "--name", "Ada", "--contact-id", "ada-1").stdout == "contacts/ada-1\n"
     book = AddressBook(people=[Person(name="林徽因", id=2), Person(name="Grace", id=3)])
@@ -187,7 +188,9 @@ def test_the_command_line_from_add_to_export(server, run, tmp_path):
 def test_mistakes_are_told_field_by_field_with_status_1(server, run):
     _, address = server
 
-    result = run(CLIENT, "--address", address, "add", "--name", " ", "--contact-id", "X")
+    result = run(
+        CLIENT, "--plaintext", "--address", address, "add", "--name", " ", "--contact-id", "X"
+    )
 
     assert result.returncode == 1
     assert result.stderr.splitlines()[0] == "contact.person.name: may not be empty"
@@ -197,7 +200,7 @@ def test_mistakes_are_told_field_by_field_with_status_1(server, run):
 def test_a_damaged_file_is_not_imported(server, run, tmp_path):
     (tmp_path / "diary").write_text("Dear diary")
 
-    result = run(CLIENT, "--address", server[1], "import", str(tmp_path / "diary"))
+    result = run(CLIENT, "--plaintext", "--address", server[1], "import", str(tmp_path / "diary"))
 
     assert (result.returncode, result.stderr) == (1, "error: not an address book, or damaged\n")
 
@@ -212,7 +215,7 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(spawn_server, ru
     environment = os.environ | {"CONTACTS_ADDRESS": "127.0.0.1:0", "CONTACTS_DATABASE": url}
 
     async def write(address, process, acknowledged):
-        async with ContactsClient(address) as client:
+        async with ContactsClient(address, None) as client:
 
             async def one_writer(number):
                 while True:
@@ -229,15 +232,15 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(spawn_server, ru
             await asyncio.gather(*writers, return_exceptions=True)
 
     async def stored(address):
-        async with ContactsClient(address) as client:
+        async with ContactsClient(address, None) as client:
             return [contact.name async for contact in client.list(page_size=1000)]
 
     acknowledged = set()
     for _ in range(KILLS):
-        process, address = spawn_server("-m", SERVER, env=environment)
+        process, address = spawn_server("-m", SERVER, "--plaintext", env=environment)
         run_async(write(address, process, acknowledged))
         process.communicate(timeout=WAIT)
-    _, address = spawn_server("-m", SERVER, env=environment)
+    _, address = spawn_server("-m", SERVER, "--plaintext", env=environment)
     kept = run_async(stored(address))
 
     assert len(acknowledged) >= KILLS

@@ -65,7 +65,13 @@ def launch(url, run_async):
     started = []
 
     def launch(**changes):
-        defaults = {"address": "127.0.0.1:0", "database": url, "drain_pause": 0, "grace": 5}
+        defaults = {
+            "address": "127.0.0.1:0",
+            "plaintext": True,
+            "database": url,
+            "drain_pause": 0,
+            "grace": 5,
+        }
         server, port = run_async(start(Settings(**defaults | changes)))
         # How much a client lets come without reading is fixed, so that a slow one can be seen.
         channel = grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.http2.bdp_probe", 0)])
@@ -364,7 +370,7 @@ def test_a_refused_import_is_told_why_although_its_client_still_writes(launch, r
         return raised.value.code
 
     async def work():
-        async with ContactsClient(address) as client:
+        async with ContactsClient(address, None) as client:
             return {await fail(client) for _ in range(30)}
 
     launch()

@@ -1,0 +1,115 @@
+"""Who calls: credentials become a principal before anything of a request is read.
+
+A caller may show a bearer token, a signature, or both: then all must be good, the first names the
+principal, and what all of them grant is granted. Who shows neither is known by the client
+certificate, if the server asks for one.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+
+from production import authorization
+from production.authorization import DEVELOPMENT, PUBLIC, ROLES, SCOPES, Principal, principal
+from production.tls import role_of
+from production.tokens import LEEWAY_S, RefusedError, Verifier
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Scheme = Callable[[str, Context], Awaitable[Principal | None]]
+"""Gives the principal of a call to a method, None when no such credentials are shown, and raises
+RefusedError when they are not good."""
+
+TOKEN = "authorization"  # noqa: S105 - the name of the metadata.
+
+
+class Authentication:
+    """The layer that lets in who is known and allowed, for as long as the credentials are good."""
+
+    def __init__(self, schemes: Sequence[Scheme], otherwise: Scheme) -> None:
+        """otherwise is asked when none of the schemes knows the caller."""
+        self._schemes = schemes
+        self._otherwise = otherwise
+
+    @asynccontextmanager
+    async def __call__(self, method: str, context: Context) -> AsyncIterator[None]:
+        if SCOPES.get(method) == PUBLIC:
+            yield
+            return
+        caller = await self._identify(method, context)
+        structlog.contextvars.bind_contextvars(caller=pseudonym(caller))
+        authorization.check(caller, method)
+        token = principal.set(caller)
+        try:
+            async with asyncio.timeout(caller.expires - time.time()) as lifetime:
+                yield
+        except TimeoutError:
+            raise RefusedError if lifetime.expired() else TimeoutError from None
+        finally:
+            principal.reset(token)
+
+    async def _identify(self, method: str, context: Context) -> Principal:
+        shown = [await scheme(method, context) for scheme in self._schemes]
+        callers = [caller for caller in shown if caller]
+        if not callers:
+            caller = await self._otherwise(method, context)
+            if not caller:
+                raise RefusedError
+            return caller
+        return Principal(
+            callers[0].name,
+            frozenset.intersection(*(caller.scopes for caller in callers)),
+            min(caller.expires for caller in callers),
+        )
+
+
+def pseudonym(caller: Principal) -> str:
+    """What stands for a caller in the log: the same for each call, and not personal data itself."""
+    return hashlib.sha256(caller.name.encode()).hexdigest()[:12]
+
+
+def single(context: Context, key: str) -> str | None:
+    """The value of metadata that may be there once. Raises RefusedError when it is there twice."""
+    values = [value for name, value in context.invocation_metadata() or () if name == key]
+    if len(values) > 1:
+        raise RefusedError
+    return str(values[0]) if values else None
+
+
+def bearer(verifier: Verifier) -> Scheme:
+    """Callers with a bearer token (RFC 6750)."""
+
+    async def scheme(_method: str, context: Context) -> Principal | None:
+        value = single(context, TOKEN)
+        if value is None:
+            return None
+        kind, _, token = value.partition(" ")
+        if kind.lower() != "bearer":
+            raise RefusedError
+        verified = await verifier.verify(token)
+        name = json.dumps(["token", verified.issuer, verified.subject])
+        return Principal(name, verified.scopes, verified.expires + LEEWAY_S)
+
+    return scheme
+
+
+async def certificate(_method: str, context: Context) -> Principal | None:
+    """Callers whose client certificate names a role."""
+    role = role_of(context.auth_context())
+    return Principal(json.dumps(["role", role]), ROLES[role]) if role in ROLES else None
+
+
+async def development(_method: str, _context: Context) -> Principal | None:
+    """Everybody."""
+    return DEVELOPMENT
+
+
+async def nobody(_method: str, _context: Context) -> Principal | None:
+    """Who is known by nothing else is not let in."""
+    return None
