@@ -1,0 +1,599 @@
+"""Who is let in, over real TLS: each refusal stands beside its twin, which differs in one thing.
+
+The tables of tokens are in test_tokens.py, of signatures in test_signatures.py.
+"""
+
+import socket
+import ssl
+import time
+import uuid
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from production import authentication, certificates, contacts_servicer
+from production.authorization import PUBLIC, SCOPES
+from production.certificates import OPERATOR, ROLE, Authority
+from production.contacts_server import start
+from production.settings import Settings
+from production.v1 import contacts_pb2
+from production.v1.contacts_pb2 import (
+    Contact,
+    CreateContactRequest,
+    DeleteContactRequest,
+    GetContactRequest,
+    ListContactsRequest,
+    UpdateContactRequest,
+    WatchContactsRequest,
+)
+from production.v1.contacts_pb2_grpc import ContactServiceStub
+from protobuf_demo.addressbook_pb2 import Person
+from tests.production.test_tokens import AUDIENCE, ISSUER, Provider, make
+
+Code = grpc.StatusCode
+TIMEOUT = 30
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory):
+    """A folder with all certificates of the chapter."""
+    folder = tmp_path_factory.mktemp("certs")
+    certificates.make(folder)
+    return folder
+
+
+@pytest.fixture
+def issuers(serve):
+    """The table with one issuer, whose keys are served over real HTTP."""
+    address = serve(Provider().start)
+    return [{"issuer": ISSUER, "audience": AUDIENCE, "jwks": f"http://{address}/jwks"}]
+
+
+@pytest.fixture
+def launch(certs, tmp_path, run_async):
+    """launch(SETTING=...) starts a server with TLS and gives its address."""
+    servers = []
+
+    def launch(name="server", **changes):
+        settings = {
+            "address": "127.0.0.1:0",
+            "certificate": certs / f"{name}.pem",
+            "key": certs / f"{name}.key",
+            "database": f"sqlite:///{tmp_path}/contacts.db",
+            "drain_pause": 0,
+        }
+        server, port = run_async(start(Settings(**settings | changes)))
+        servers.append(server)
+        return f"localhost:{port}"
+
+    yield launch
+    for server in servers:
+        run_async(server.stop())
+
+
+@pytest.fixture
+def touched(monkeypatch):
+    """Requests that have come as far as the servicer."""
+    requests = []
+    original = contacts_servicer.ContactServicer.ListContacts
+
+    async def listed(self, request, context):
+        requests.append(request)
+        return await original(self, request, context)
+
+    monkeypatch.setattr(contacts_servicer.ContactServicer, "ListContacts", listed)
+    return requests
+
+
+def pair(folder, name):
+    return (folder / f"{name}.key").read_bytes(), (folder / f"{name}.pem").read_bytes()
+
+
+def channel(address, certs, key=None, certificate=None):
+    credentials = grpc.ssl_channel_credentials((certs / "ca.pem").read_bytes(), key, certificate)
+    return grpc.secure_channel(address, credentials)
+
+
+def code(opened, metadata=()):
+    """How a list ends on this channel, which is then closed."""
+    with opened:
+        try:
+            ContactServiceStub(opened).ListContacts(
+                ListContactsRequest(), timeout=TIMEOUT, metadata=metadata
+            )
+        except grpc.RpcError as error:
+            return error.code()
+    return Code.OK
+
+
+def bearer(**claims):
+    now = int(time.time())
+    times = {"iat": now, "nbf": now, "exp": now + 300}
+    return [("authorization", "Bearer " + make(claims=times | claims))]
+
+
+# Transport.
+
+
+@pytest.mark.parametrize(
+    "name", ["server-expired", "server-not-yet-valid", "server-wrong-host", "foreign-server"]
+)
+def test_a_client_refuses_a_server_whose_certificate_is_not_right(
+    launch, certs, issuers, touched, name
+):
+    wrong, right = launch(name, issuers=issuers), launch(issuers=issuers)
+
+    assert code(channel(wrong, certs), bearer()) == Code.UNAVAILABLE
+    assert not touched
+    assert code(channel(right, certs), bearer()) == Code.OK
+    assert touched
+
+
+@pytest.mark.parametrize(
+    "client",
+    ["nothing", "foreign-operator", "expired", "not yet valid", "operator-for-servers", "itself"],
+)
+def test_a_server_with_mutual_tls_refuses_a_client_that_shows(launch, certs, touched, client):
+    address = launch(client_ca=certs / "ca.pem")
+    authority = Authority.load(certs, "ca")
+    certificate, key = {
+        "nothing": (None, None),
+        "expired": authority.issue(OPERATOR._replace(begins=-9, ends=-1)),
+        "not yet valid": authority.issue(OPERATOR._replace(begins=1)),
+        "itself": Authority.make("operator").issue(OPERATOR),
+    }.get(client) or reversed(pair(certs, client))
+
+    assert code(channel(address, certs, key, certificate)) == Code.UNAVAILABLE
+    assert not touched
+    assert code(channel(address, certs, *pair(certs, "operator"))) == Code.OK
+
+
+def test_a_plaintext_client_reaches_nothing(launch, certs, issuers, touched):
+    address = launch(issuers=issuers)
+
+    assert code(grpc.insecure_channel(address), bearer()) == Code.UNAVAILABLE
+    assert not touched
+    assert code(channel(address, certs), bearer()) == Code.OK
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"),
+    [(ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)],
+    ids=["1.1", "1.2"],
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_tls_is_1_2_or_newer(launch, certs, issuers, version, accepted):
+    host, _, port = launch(issuers=issuers).rpartition(":")
+    context = ssl.create_default_context(cafile=certs / "ca.pem")
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # Else this client would refuse by itself.
+    context.minimum_version = context.maximum_version = version
+    context.set_alpn_protocols(["h2"])
+    connection = socket.create_connection((host, int(port)), TIMEOUT)
+
+    if accepted:
+        with context.wrap_socket(connection, server_hostname=host) as secured:
+            assert secured.version() == "TLSv1.2"
+        return
+    with connection, pytest.raises((ssl.SSLError, OSError)):
+        context.wrap_socket(connection, server_hostname=host)
+
+
+def test_a_handshake_that_stalls_is_broken_off(launch, issuers, monkeypatch):
+    options = [("grpc.server_handshake_timeout_ms", 100)]
+    monkeypatch.setattr("production.contacts_server.OPTIONS", options)
+    host, _, port = launch(issuers=issuers).rpartition(":")
+
+    with socket.create_connection((host, int(port)), TIMEOUT) as stalled:
+        assert stalled.recv(1) == b""  # The server has closed it.
+
+
+# Certificate to role.
+
+
+@pytest.mark.parametrize(
+    ("leaf", "wanted"),
+    [
+        (OPERATOR, Code.OK),
+        (OPERATOR._replace(uris=(f"{ROLE}auditor",)), Code.OK),
+        (OPERATOR._replace(common_name="auditor"), Code.OK),
+        (OPERATOR._replace(purpose=None), Code.OK),
+        (OPERATOR._replace(hosts=("localhost",), emails=("ada@example.org",)), Code.OK),
+        (OPERATOR._replace(uris=(f"{ROLE}gateway",)), Code.PERMISSION_DENIED),
+        (OPERATOR._replace(uris=(f"{ROLE}janitor",)), Code.UNAUTHENTICATED),
+        (OPERATOR._replace(uris=(f"{ROLE}operator/x",)), Code.UNAUTHENTICATED),
+        (OPERATOR._replace(uris=(f"{ROLE}Operator",)), Code.UNAUTHENTICATED),
+        (OPERATOR._replace(uris=(f"x{ROLE}operator",)), Code.UNAUTHENTICATED),
+        (OPERATOR._replace(uris=(f"{ROLE}operator", f"{ROLE}auditor")), Code.UNAUTHENTICATED),
+        (OPERATOR._replace(uris=(f"{ROLE}operator", "https://example.org")), Code.UNAUTHENTICATED),
+        (OPERATOR._replace(uris=("spiffe://example.org/role/operator",)), Code.UNAUTHENTICATED),
+        (OPERATOR._replace(uris=(), common_name=f"{ROLE}operator"), Code.UNAUTHENTICATED),
+        (OPERATOR._replace(uris=(), emails=("operator@example.org",)), Code.UNAUTHENTICATED),
+        (OPERATOR._replace(uris=(), hosts=("operator",)), Code.UNAUTHENTICATED),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_one_uri_names_the_role_and_nothing_else_does(launch, certs, touched, leaf, wanted):
+    address = launch(client_ca=certs / "ca.pem")
+    certificate, key = Authority.load(certs, "ca").issue(leaf)
+
+    assert code(channel(address, certs, key, certificate)) == wanted
+    assert bool(touched) == (wanted == Code.OK)
+
+
+def test_a_role_does_what_its_line_says_and_no_more(launch, certs):
+    address = launch(client_ca=certs / "ca.pem")
+    request = CreateContactRequest(contact=Contact(person=Person(name="Ada")))
+
+    with channel(address, certs, *pair(certs, "auditor")) as opened:
+        with pytest.raises(grpc.RpcError) as raised:
+            ContactServiceStub(opened).CreateContact(request, timeout=TIMEOUT)
+        answer = raised.value.code(), raised.value.details()
+        assert answer == (Code.PERMISSION_DENIED, "the scope contacts.write is needed")
+    with channel(address, certs, *pair(certs, "operator")) as opened:
+        assert ContactServiceStub(opened).CreateContact(request, timeout=TIMEOUT).name
+
+
+def test_a_gateway_passes_on_a_token_and_adds_no_right(launch, certs, issuers):
+    address = launch(client_ca=certs / "ca.pem", issuers=issuers)
+    gateway = pair(certs, "gateway")
+
+    assert code(channel(address, certs, *gateway)) == Code.PERMISSION_DENIED
+    assert code(channel(address, certs, *gateway), bearer()) == Code.OK
+    bad = bearer(aud="https://elsewhere.example.com")
+    assert code(channel(address, certs, *pair(certs, "operator")), bad) == Code.UNAUTHENTICATED
+
+
+# Replaced while the server runs.
+
+
+def serial(address, certs):
+    """The serial number of the certificate that a new connection is shown."""
+    host, _, port = address.rpartition(":")
+    context = ssl.create_default_context(cafile=certs / "ca.pem")
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection((host, int(port)), TIMEOUT) as connection,
+        context.wrap_socket(connection, server_hostname=host) as secured,
+    ):
+        return secured.getpeercert()["serialNumber"]
+
+
+@pytest.mark.parametrize("fault", ["torn", "no key", "garbage", "gone", "empty"])
+def test_a_new_certificate_is_picked_up_and_a_faulty_one_is_not(
+    launch, certs, issuers, tmp_path, caplog, fault
+):
+    authority, files = Authority.load(certs, "ca"), {}
+    for kind, content in zip(("certificate", "key"), issue(authority), strict=True):
+        files[kind] = tmp_path / kind
+        files[kind].write_bytes(content)
+    address = launch(issuers=issuers, **files)
+    first = serial(address, certs)
+
+    certificate, key = issue(authority)
+    match fault:
+        case "torn":
+            files["key"].write_bytes(key)
+        case "no key":
+            files["key"].write_bytes(certificate)
+        case "garbage":
+            files["certificate"].write_bytes(b"\xff" * 100)
+        case "empty":
+            files["certificate"].write_bytes(b"")
+        case "gone":
+            files["certificate"].unlink()
+    assert [serial(address, certs) for _ in range(3)] == [first] * 3
+    assert caplog.text.count("the certificate in use is kept: ") == 1
+
+    files["certificate"].write_bytes(certificate)
+    files["key"].write_bytes(key)
+    assert serial(address, certs) != first
+
+
+def issue(authority):
+    return authority.issue(certificates.SERVER)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"certificate": "nowhere.pem"}, r"nowhere\.pem: No such file or directory \(make certs"),
+        ({"key": "operator.key"}, r"operator\.key is not the key of .*server\.pem"),
+        ({"key": "server.pem"}, r"server\.pem holds no private key"),
+        ({"certificate": "server.key"}, r"server\.key holds no certificate"),
+        ({"client_ca": "server.key"}, r"server\.key holds no certificate"),
+    ],
+)
+def test_a_server_without_a_good_certificate_does_not_start(
+    launch, certs, issuers, changes, message
+):
+    files = {name: certs / file for name, file in changes.items()}
+
+    with pytest.raises(Exception, match=message):
+        launch(issuers=issuers, **files)
+
+
+# Metadata.
+
+
+@pytest.mark.parametrize(
+    ("edit", "wanted"),
+    [
+        (lambda token: [("authorization", f"Bearer {token}")], Code.OK),
+        (lambda token: [("authorization", f"bEARER {token}")], Code.OK),
+        (lambda token: [("authorization", token)], Code.UNAUTHENTICATED),
+        (lambda token: [("authorization", f"Basic {token}")], Code.UNAUTHENTICATED),
+        (lambda token: [("authorization", f"Bearer  {token}")], Code.UNAUTHENTICATED),
+        (lambda token: [("authorization", f"Bearer {token},{token}")], Code.UNAUTHENTICATED),
+        (lambda token: [("authorization", f"Bearer {token}")] * 2, Code.UNAUTHENTICATED),
+        (lambda token: [("authorization-bin", f"Bearer {token}".encode())], Code.UNAUTHENTICATED),
+        (lambda token: [("x-authorization", f"Bearer {token}")], Code.UNAUTHENTICATED),
+        (lambda _token: [("authorization", "Bearer")], Code.UNAUTHENTICATED),
+        (lambda _token: [("authorization", "")], Code.UNAUTHENTICATED),
+        (lambda _token: [], Code.UNAUTHENTICATED),
+    ],
+)
+def test_a_token_comes_once_in_one_form(launch, certs, issuers, touched, edit, wanted):
+    token = bearer()[0][1].removeprefix("Bearer ")
+
+    assert code(channel(launch(issuers=issuers), certs), edit(token)) == wanted
+    assert bool(touched) == (wanted == Code.OK)
+
+
+def test_nothing_is_read_of_a_caller_who_is_not_known(launch, certs, issuers):
+    """Bytes that are no message would be INVALID_ARGUMENT, had anybody looked."""
+    with channel(launch(issuers=issuers), certs) as opened:
+        for method in sorted(SCOPES):
+            if SCOPES[method] == PUBLIC:
+                continue
+            call = opened.stream_stream(method)
+            with pytest.raises(grpc.RpcError) as raised:
+                list(call(iter([b"\xff"]), timeout=TIMEOUT))
+            assert raised.value.code() == Code.UNAUTHENTICATED
+
+
+def test_a_stranger_takes_nobodys_place(launch, certs, issuers):
+    """Authentication comes before admission: a full server still says who may not come in."""
+    with channel(launch(issuers=issuers, max_watches=1), certs) as opened:
+        stub = ContactServiceStub(opened)
+
+        def watch(metadata):
+            return stub.WatchContacts(WatchContactsRequest(), timeout=TIMEOUT, metadata=metadata)
+
+        first = watch(bearer())
+        next(first)
+        for metadata, wanted in (
+            ([], Code.UNAUTHENTICATED),
+            (bearer(scope=""), Code.PERMISSION_DENIED),
+            (bearer(), Code.RESOURCE_EXHAUSTED),
+        ):
+            with pytest.raises(grpc.RpcError) as raised:
+                next(watch(metadata))
+            assert raised.value.code() == wanted
+
+
+def test_the_log_says_who_has_called_without_naming_them(launch, certs, issuers, caplog):
+    caplog.set_level("INFO", "access")
+    address = launch(issuers=issuers)
+    for sub in ("ada", "ada", "eve"):
+        assert code(channel(address, certs), bearer(sub=sub)) == Code.OK
+
+    ends = time.monotonic() + TIMEOUT
+    while len(caplog.records) < 3 and time.monotonic() < ends:
+        time.sleep(0.01)
+    callers = [record.caller for record in caplog.records]
+    assert callers[0] == callers[1] != callers[2]
+    assert "ada" not in caplog.text
+
+
+def test_all_refusals_read_the_same(launch, certs, issuers):
+    address = launch(issuers=issuers)
+    seen = set()
+    for metadata in ([], bearer(sub=""), bearer(exp=1), [("authorization", "Basic x")]):
+        with channel(address, certs) as opened, pytest.raises(grpc.RpcError) as raised:
+            ContactServiceStub(opened).ListContacts(
+                ListContactsRequest(), timeout=TIMEOUT, metadata=metadata
+            )
+        trailers = dict(raised.value.trailing_metadata())
+        del trailers["x-request-id"]
+        seen.add((raised.value.code(), raised.value.details(), tuple(sorted(trailers.items()))))
+
+    assert len(seen) == 1
+
+
+# What is allowed.
+
+
+def test_every_method_of_the_server_is_in_the_table():
+    files = (contacts_pb2, health_pb2, reflection_pb2)
+    methods = {
+        f"/{service.full_name}/{method.name}"
+        for file in files
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+
+    assert methods - {"/grpc.health.v1.Health/List"} == set(SCOPES)
+
+
+@pytest.mark.parametrize("method", sorted(SCOPES))
+def test_a_method_that_is_not_in_the_table_is_denied(launch, certs, issuers, monkeypatch, method):
+    monkeypatch.delitem(SCOPES, method)
+
+    with channel(launch(issuers=issuers), certs) as opened, pytest.raises(grpc.RpcError) as raised:
+        list(opened.stream_stream(method)(iter([b""]), timeout=TIMEOUT, metadata=bearer()))
+
+    assert raised.value.code() == Code.PERMISSION_DENIED
+
+
+def test_health_is_for_everybody(launch, certs, issuers):
+    with channel(launch(issuers=issuers), certs) as opened:
+        stub = health_pb2_grpc.HealthStub(opened)
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(
+    ("scope", "wanted"),
+    [
+        ("contacts.read", Code.OK),
+        ("contacts.write contacts.read", Code.OK),
+        ("contacts.write", Code.PERMISSION_DENIED),
+        ("contacts.readx", Code.PERMISSION_DENIED),
+        ("Contacts.Read", Code.PERMISSION_DENIED),
+        ("", Code.PERMISSION_DENIED),
+    ],
+)
+def test_a_scope_is_needed(launch, certs, issuers, scope, wanted):
+    assert code(channel(launch(issuers=issuers), certs), bearer(scope=scope)) == wanted
+
+
+# Objects.
+
+
+@pytest.fixture
+def service(launch, certs, issuers):
+    """A stub, and Ada's contact."""
+    with channel(launch(issuers=issuers), certs) as opened:
+        stub = ContactServiceStub(opened)
+        request = CreateContactRequest(
+            contact=Contact(person=Person(name="Guest")),
+            contact_id="ada-1",
+            request_id=str(uuid.UUID(int=1)),
+        )
+        yield stub, stub.CreateContact(request, timeout=TIMEOUT, metadata=bearer()), request
+
+
+EVE = {"sub": "eve"}
+
+
+@pytest.mark.parametrize(
+    ("method", "request_for"),
+    [
+        ("GetContact", lambda contact: GetContactRequest(name=contact.name)),
+        ("UpdateContact", lambda contact: UpdateContactRequest(contact=contact)),
+        ("DeleteContact", lambda contact: DeleteContactRequest(name=contact.name)),
+        (
+            "DeleteContact",
+            lambda contact: DeleteContactRequest(name=contact.name, etag=contact.etag),
+        ),
+    ],
+)
+def test_anothers_contact_is_not_there(service, method, request_for):
+    stub, contact, _ = service
+    call, request = getattr(stub, method), request_for(contact)
+
+    with pytest.raises(grpc.RpcError) as raised:
+        call(request, timeout=TIMEOUT, metadata=bearer(**EVE))
+    assert raised.value.code() == Code.NOT_FOUND
+    assert call(request, timeout=TIMEOUT, metadata=bearer())
+
+
+def test_ids_page_tokens_request_ids_and_positions_are_each_callers_own(service):
+    stub, contact, request = service
+
+    def names(page_token="", **claims):
+        request = ListContactsRequest(page_token=page_token, page_size=1)
+        page = stub.ListContacts(request, timeout=TIMEOUT, metadata=bearer(**claims))
+        return [found.name for found in page.contacts], page.next_page_token
+
+    stub.CreateContact(
+        CreateContactRequest(contact=request.contact), timeout=TIMEOUT, metadata=bearer()
+    )
+    _, page_token = names()
+    assert names(page_token, **EVE) == ([], "")
+
+    # The same contact id and request id are free for her, and her contact is another one.
+    hers = stub.CreateContact(request, timeout=TIMEOUT, metadata=bearer(**EVE))
+    assert (hers.name, hers.etag) == (contact.name, contact.etag)
+    assert names(**EVE)[0] == [hers.name]
+    stub.DeleteContact(
+        DeleteContactRequest(name=hers.name), timeout=TIMEOUT, metadata=bearer(**EVE)
+    )
+    assert stub.GetContact(GetContactRequest(name=contact.name), timeout=TIMEOUT, metadata=bearer())
+
+    watch = stub.WatchContacts(
+        WatchContactsRequest(position="99"), timeout=TIMEOUT, metadata=bearer(**EVE)
+    )
+    with pytest.raises(grpc.RpcError) as raised:
+        next(watch)
+    assert raised.value.code() == Code.INVALID_ARGUMENT
+
+
+def test_the_same_subject_of_another_issuer_is_another_caller(launch, certs, issuers, serve):
+    other = Provider()
+    other_issuer = issuers[0] | {
+        "issuer": "https://other.example.com",
+        "jwks": f"http://{serve(other.start)}/jwks",
+    }
+    with channel(launch(issuers=[*issuers, other_issuer]), certs) as opened:
+        stub = ContactServiceStub(opened)
+        request = CreateContactRequest(contact=Contact(person=Person(name="Guest")))
+        stub.CreateContact(request, timeout=TIMEOUT, metadata=bearer())
+
+        def count(**claims):
+            request = ListContactsRequest()
+            page = stub.ListContacts(request, timeout=TIMEOUT, metadata=bearer(**claims))
+            return len(page.contacts)
+
+        assert (count(), count(iss="https://other.example.com")) == (1, 0)
+
+
+# Time.
+
+
+def test_a_watch_ends_when_its_token_does(launch, certs, issuers, monkeypatch):
+    monkeypatch.setattr(authentication, "LEEWAY_S", 0)
+    with channel(launch(issuers=issuers), certs) as opened:
+        stub = ContactServiceStub(opened)
+        soon = bearer(exp=int(time.time()) + 2)
+        watch = stub.WatchContacts(WatchContactsRequest(), timeout=TIMEOUT, metadata=soon)
+        next(watch)
+        longer = stub.WatchContacts(WatchContactsRequest(), timeout=TIMEOUT, metadata=bearer())
+        next(longer)
+
+        with pytest.raises(grpc.RpcError) as raised:
+            next(watch)
+
+        assert raised.value.code() == Code.UNAUTHENTICATED
+        assert longer.is_active()
+
+
+def test_an_issuer_that_cannot_be_asked_is_unavailable(launch, certs, issuers, capfd):
+    down = issuers[0] | {"jwks": "http://127.0.0.1:1/jwks"}
+
+    assert code(channel(launch(issuers=[down]), certs), bearer()) == Code.UNAVAILABLE
+    assert code(channel(launch(issuers=issuers), certs), bearer()) == Code.OK
+    assert "Traceback" not in capfd.readouterr().err
+
+
+# Logs.
+
+
+def test_no_secret_and_nothing_personal_is_in_any_log(launch, certs, issuers, caplog, capfd):
+    caplog.set_level("DEBUG")
+    address = launch(issuers=issuers, client_ca=certs / "ca.pem")
+    key, certificate = pair(certs, "operator")
+    shown = [bearer(sub="Sub Marker"), bearer(sub="Sub Marker", exp=1), bearer(aud="Aud Marker")]
+    replies = []
+    with channel(address, certs, key, certificate) as opened:
+        stub = ContactServiceStub(opened)
+        for metadata in (*shown, []):
+            for name in ("Name Marker", ""):
+                person = Person(name=name, email="Mail Marker")
+                request = CreateContactRequest(contact=Contact(person=person))
+                try:
+                    stub.CreateContact(request, timeout=TIMEOUT, metadata=metadata)
+                except grpc.RpcError as error:
+                    replies.append(f"{error.details()} {error.trailing_metadata()}")
+
+    output = capfd.readouterr()
+    records = "".join(str(record.__dict__) for record in caplog.records)
+    tokens = [metadata[0][1].removeprefix("Bearer ") for metadata in shown]
+    secrets = [part for token in tokens for part in token.split(".")[1:]]
+    for text in (caplog.text, records, output.out, output.err, *replies):
+        for secret in (*secrets, "Marker", key.decode()[40:80], certificate.decode()[40:80]):
+            assert secret not in text
+    assert len(replies) >= 5
