@@ -10,14 +10,18 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
 import structlog
 
-from production import authorization
+from production import authorization, signatures
 from production.authorization import DEVELOPMENT, PUBLIC, ROLES, SCOPES, Principal, principal
+from production.database import Database
+from production.signatures import SIGNATURE, Keys
 from production.tls import role_of
 from production.tokens import LEEWAY_S, RefusedError, Verifier
 
@@ -95,6 +99,23 @@ def bearer(verifier: Verifier) -> Scheme:
         verified = await verifier.verify(token)
         name = json.dumps(["token", verified.issuer, verified.subject])
         return Principal(name, verified.scopes, verified.expires + LEEWAY_S)
+
+    return scheme
+
+
+def signed(keys: Keys, database: Database, threads: Executor) -> Scheme:
+    """Callers whose key has signed the call."""
+
+    async def scheme(method: str, context: Context) -> Principal | None:
+        value = single(context, SIGNATURE)
+        if value is None:
+            return None
+        now = time.time()
+        verified = signatures.verify(value, method, keys, now)
+        use = partial(signatures.use_nonce, database, verified, now)
+        await asyncio.get_running_loop().run_in_executor(threads, use)
+        name = json.dumps(["key", verified.api_key.principal])
+        return Principal(name, verified.api_key.scopes)
 
     return scheme
 

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from production.client_credentials import TokenFile, channel_credentials
+from production.signatures import load_plugin
 from production.v1.contacts_pb2 import (
     Contact,
     CreateContactRequest,
@@ -277,7 +278,11 @@ def credentials_of(args: argparse.Namespace) -> grpc.ChannelCredentials | None:
     """What the command line says about them. Raises OSError."""
     if args.plaintext:
         return None
-    plugins = [TokenFile(args.token_file)] if args.token_file else []
+    plugins: list[grpc.AuthMetadataPlugin] = []
+    if args.token_file:
+        plugins.append(TokenFile(args.token_file))
+    if args.api_key:
+        plugins.append(load_plugin(args.api_key))
     return channel_credentials(args.ca, args.certificate, args.key, *plugins)
 
 
@@ -302,6 +307,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--certificate", type=Path, help="ours, if the server asks for one")
     parser.add_argument("--key", type=Path, help="of our certificate")
     parser.add_argument("--token-file", type=Path, help="a bearer token; read for each call")
+    parser.add_argument("--api-key", type=Path, help="a key that signs each call")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     command = commands.add_parser("list", help="all contacts, by name")
     command.add_argument("--prefix", default="", help="only names that begin so")
@@ -321,7 +327,7 @@ def parse_arguments() -> argparse.Namespace:
     command = commands.add_parser("watch", help="changes as they happen")
     command.add_argument("--position", default="", help="go on after this one")
     args = parser.parse_args()
-    if args.plaintext and (args.certificate or args.token_file):
+    if args.plaintext and (args.certificate or args.token_file or args.api_key):
         parser.error("--plaintext: credentials are not sent where others could read them")
     if bool(args.certificate) != bool(args.key):
         parser.error("--certificate and --key go together")

@@ -26,6 +26,7 @@ from production.contacts_servicer import ContactServicer
 from production.database import Database
 from production.interceptors import Admission, Deadline, Interceptor
 from production.settings import Settings
+from production.signatures import load_keys
 from production.tokens import Verifier
 from production.v1 import contacts_pb2
 from production.v1.contacts_pb2_grpc import add_ContactServiceServicer_to_server
@@ -100,6 +101,9 @@ class ContactsServer:
         schemes: list[Scheme] = []
         if self._settings.issuers:
             schemes.append(authentication.bearer(self._verifier))
+        if self._settings.api_keys:
+            keys = load_keys(self._settings.api_keys)
+            schemes.append(authentication.signed(keys, self._database, self._threads))
         if self._settings.client_ca:
             return schemes, authentication.certificate
         return schemes, authentication.nobody if schemes else authentication.development

@@ -48,6 +48,15 @@ MIGRATIONS = [
     );
     CREATE INDEX requests_by_age ON requests (created_us);
     """,
+    """
+    CREATE TABLE nonces (
+        key_id {text} NOT NULL,
+        nonce {text} NOT NULL,
+        expires BIGINT NOT NULL,
+        PRIMARY KEY (key_id, nonce)
+    );
+    CREATE INDEX nonces_by_age ON nonces (expires);
+    """,
 ]
 # Text is compared by code point on both, so that a prefix is a range and pages have one order.
 TYPES = {

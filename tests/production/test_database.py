@@ -81,10 +81,26 @@ def test_migrating_is_safe_for_many_at_once_and_again(url):
         list(pool.map(migrate, range(6)))
 
 
+def test_a_database_of_an_older_release_is_brought_up_to_date(url, monkeypatch):
+    database = Database(url)
+    with monkeypatch.context() as older:
+        older.setattr("production.database.MIGRATIONS", MIGRATIONS[:1])
+        database.migrate()
+    with database.write() as connection:
+        connection.execute(text("INSERT INTO owners VALUES ('me', 7)"))
+
+    database.migrate()
+
+    with database.read() as connection:
+        assert connection.execute(text("SELECT position FROM owners")).scalar() == 7
+        assert connection.execute(text("SELECT count(*) FROM nonces")).scalar() == 0
+    database.close()
+
+
 def test_a_database_newer_than_the_program_is_refused(database, monkeypatch):
     monkeypatch.setattr("production.database.MIGRATIONS", MIGRATIONS[:-1])
 
-    with pytest.raises(RuntimeError, match="the database is of version 1, newer than this program"):
+    with pytest.raises(RuntimeError, match="is of version 2, newer than this program"):
         database.migrate()
 
 
