@@ -4,7 +4,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # In reading order.
-CHAPTERS := protobuf_demo helloworld route_guide production
+CHAPTERS := protobuf_demo helloworld route_guide production production/lessons
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -25,8 +25,8 @@ generate = $(PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS) && \
 
 .PHONY: help
 help: ## Print this help.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
-	@for chapter in $(CHAPTERS); do printf '  make %-14s Play that chapter.\n' $$chapter; done
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
+	@for chapter in $(CHAPTERS); do printf '  make %-18s Play that chapter.\n' $$chapter; done
 
 .PHONY: setup
 setup: $(VENV)/.ready ## Create .venv and install what the chapters and tests need.

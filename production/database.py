@@ -4,6 +4,7 @@ SQLite and PostgreSQL run the same statements; what differs between them is in t
 """
 
 import math
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -176,8 +177,22 @@ def _transaction(engine: Engine) -> Iterator[Connection]:
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     """Durable, and readers do not wait for the writer."""
     connection.isolation_level = None  # We say BEGIN ourselves; see below.
-    connection.execute("PRAGMA journal_mode = WAL")
+    _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")  # A commit is on disk when it returns.
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Tries again while others do the same to a new file; SQLite itself does not wait here."""
+    ends = time.monotonic() + SQLITE_WAIT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

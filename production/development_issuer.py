@@ -2,7 +2,7 @@
 
     python -m production.development_issuer --port 8080
 
-It makes all keys and secrets anew at each start, and writes those that clients need to
+It makes all keys and secrets anew at each start, and writes what clients and servers need to
 build/issuer. SIGHUP rotates its signing keys. What stands in for what:
 
     /.well-known/jwks.json  the keys of your identity provider
@@ -35,6 +35,8 @@ LIFETIME_S = 300
 GOOGLE_LIFETIME_S = 3_600
 CLIENTS = {"editor": {"contacts.read", "contacts.write"}, "viewer": {"contacts.read"}}
 """What each client may ask for."""
+AUDIENCE = "https://contacts.example.com"
+"""What the service is called in tokens."""
 EMAIL = "robot@development.iam.gserviceaccount.com"
 GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address.
 """google-auth names this audience in its assertions, wherever it sends them."""
@@ -151,6 +153,25 @@ class DevelopmentIssuer:
             "token_uri": f"{self.url}/google/token",
         }
 
+    def table(self, audience: str) -> list[dict[str, Any]]:
+        """The CONTACTS_ISSUERS of a server that trusts it, and its stand-ins for Google."""
+        google = {
+            "audience": audience,
+            "algorithms": ["RS256"],
+            "types": ["JWT"],
+            "requires_nbf": False,
+            "scopes": ["contacts.read"],
+        }
+        return [
+            {
+                "issuer": self.url,
+                "audience": audience,
+                "jwks": f"{self.url}/.well-known/jwks.json",
+            },
+            {"issuer": f"{self.url}/google", "jwks": f"{self.url}/google/certs", **google},
+            {"issuer": EMAIL, "jwks": f"{self.url}/google/jwk/{EMAIL}", **google},
+        ]
+
     async def _jwks(self, _request: web.Request) -> web.Response:
         return web.json_response(self._keys.published())
 
@@ -247,14 +268,27 @@ async def start(address: str = "127.0.0.1:0") -> tuple[DevelopmentIssuer, int]:
     return issuer, await issuer.start(host, int(port))
 
 
-def write_secret(path: Path, content: dict[str, str]) -> None:
-    """A JSON file that nobody else may read."""
+def write_secret(path: Path, content: str) -> None:
+    """A file that nobody else may read, whole at any moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
+        file.write(content)
+    temporary.replace(path)
+
+
+def write_tokens(issuer: DevelopmentIssuer, folder: Path) -> None:
+    """A token for each client, in CLIENT.token."""
+    for client, scopes in CLIENTS.items():
+        write_secret(folder / f"{client}.token", issuer.access_token(client, AUDIENCE, scopes))
+
+
+async def renew_tokens(issuer: DevelopmentIssuer, folder: Path) -> None:
+    """Replaces the clients' tokens long before they expire, as Kubernetes does in a volume."""
+    while True:
+        await asyncio.sleep(LIFETIME_S / 5)
+        write_tokens(issuer, folder)
 
 
 async def serve(address: str, folder: Path) -> None:
@@ -265,13 +299,17 @@ async def serve(address: str, folder: Path) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         issuer, _ = await start(address)
-        write_secret(folder / "clients.json", issuer.secrets)
-        write_secret(folder / "service-account.json", issuer.service_account())
+        write_secret(folder / "clients.json", json.dumps(issuer.secrets))
+        write_secret(folder / "service-account.json", json.dumps(issuer.service_account()))
+        write_secret(folder / "issuers.json", json.dumps(issuer.table(AUDIENCE)))
+        write_tokens(issuer, folder)
     except (OSError, OverflowError) as error:
         sys.exit(f"error: {error}")
     loop.add_signal_handler(signal.SIGHUP, issuer.rotate)
     print(f"listening on {issuer.url}", flush=True)
+    renewing = asyncio.create_task(renew_tokens(issuer, folder))
     await stop.wait()
+    renewing.cancel()
     await issuer.stop()
 
 

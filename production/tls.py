@@ -51,7 +51,7 @@ class Files:
         except CertificateError as error:
             log.warning("the certificate in use is kept: %s", error)
             return None
-        log.warning("a new certificate is in use")
+        log.info("a new certificate is in use")
         return configuration
 
     def _state(self) -> object:

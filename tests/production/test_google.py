@@ -43,7 +43,7 @@ def issuer(serve):
 @pytest.fixture
 def key_file(issuer, tmp_path, monkeypatch):
     path = tmp_path / "service-account.json"
-    development_issuer.write_secret(path, issuer.service_account())
+    development_issuer.write_secret(path, json.dumps(issuer.service_account()))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     return str(path)
 
@@ -51,23 +51,8 @@ def key_file(issuer, tmp_path, monkeypatch):
 @pytest.fixture
 def verifier(issuer, run_async):
     """Knows the issuer, its stand-in for Google and the service account."""
-    google = {
-        "audience": AUDIENCE,
-        "algorithms": {"RS256"},
-        "types": {"JWT"},
-        "requires_nbf": False,
-        "scopes": {"contacts.read"},
-    }
-    base = f"{issuer.url}/google"
     verifier = Verifier(
-        [
-            Issuer(
-                issuer=issuer.url, audience=AUDIENCE, jwks=f"{issuer.url}/.well-known/jwks.json"
-            ),
-            Issuer(issuer=base, jwks=f"{base}/certs", **google),
-            Issuer(issuer=EMAIL, jwks=f"{base}/jwk/{EMAIL}", **google),
-        ],
-        monotonic=lambda: 0,
+        [Issuer.model_validate(line) for line in issuer.table(AUDIENCE)], monotonic=lambda: 0
     )
     yield verifier
     run_async(verifier.close())
@@ -290,6 +275,7 @@ def test_the_command_serves_rotates_and_ends_well(spawn_server, tmp_path, number
     assert status == 200
     modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
     assert modes == {0o600}
+    assert (tmp_path / "new/viewer.token").read_text().count(".") == 2
 
     before = key_ids()
     process.send_signal(signal.SIGHUP)
