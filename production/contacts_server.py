@@ -38,6 +38,9 @@ OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_concurrent_streams", 100),  # On one connection; a client opens more if it must.
     ("grpc.server_handshake_timeout_ms", 10_000),
+    # One limit for metadata, in bytes; between gRPC's own two, 8 and 16 KiB, it refuses at random.
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
     # By default gRPC buffers more and more of each request, as much as the line could carry: 1,000
     # requests of 1 MB took 1.3 GB. This keeps it at 64 KiB a stream, and per round trip.
     ("grpc.http2.bdp_probe", 0),

@@ -3,6 +3,7 @@
 The tables of tokens are in test_tokens.py, of signatures in test_signatures.py.
 """
 
+import json
 import socket
 import ssl
 import time
@@ -13,10 +14,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from production import authentication, certificates, contacts_servicer
+from production import authentication, certificates, contacts_servicer, development_issuer
 from production.authorization import PUBLIC, SCOPES
 from production.certificates import OPERATOR, ROLE, Authority
 from production.contacts_server import start
+from production.lessons import google_client
 from production.settings import Settings
 from production.v1 import contacts_pb2
 from production.v1.contacts_pb2 import (
@@ -351,6 +353,41 @@ def test_nothing_is_read_of_a_caller_who_is_not_known(launch, certs, issuers):
             with pytest.raises(grpc.RpcError) as raised:
                 list(call(iter([b"\xff"]), timeout=TIMEOUT))
             assert raised.value.code() == Code.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(15_000, Code.OK), (17_000, Code.RESOURCE_EXHAUSTED)])
+def test_metadata_has_one_limit(launch, certs, issuers, touched, size, wanted):
+    address = launch(issuers=issuers)
+    padding = ("x-padding", "x" * (size - len(bearer()[0][1])))
+
+    assert {code(channel(address, certs), [*bearer(), padding]) for _ in range(20)} == {wanted}
+    assert bool(touched) == (wanted == Code.OK)
+
+
+def test_googles_credentials_open_what_their_issuer_is_granted(
+    launch, certs, serve, tmp_path, monkeypatch
+):
+    started = []
+
+    async def start_issuer(address):
+        started.append(await development_issuer.start(address))
+        return started[0]
+
+    serve(start_issuer)
+    issuer = started[0][0]
+    key_file = tmp_path / "service-account.json"
+    key_file.write_text(json.dumps(issuer.service_account()))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key_file))
+    address = launch(issuers=issuer.table(AUDIENCE))
+    tls = grpc.ssl_channel_credentials((certs / "ca.pem").read_bytes())
+    for plugin, wanted in (
+        (google_client.self_signed(str(key_file), AUDIENCE), Code.OK),
+        (google_client.id_tokens(AUDIENCE), Code.OK),
+        (google_client.self_signed(str(key_file), AUDIENCE + "/"), Code.UNAUTHENTICATED),
+        (google_client.id_tokens("https://elsewhere.example.com"), Code.UNAUTHENTICATED),
+    ):
+        credentials = google_client.channel_credentials(tls, plugin)
+        assert code(grpc.secure_channel(address, credentials)) == wanted
 
 
 def test_a_stranger_takes_nobodys_place(launch, certs, issuers):
