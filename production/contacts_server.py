@@ -8,8 +8,8 @@ Run it, then call it from a second terminal:
 Settings come from the environment: `python -m production.contacts_server --help` lists them.
 """
 
-import argparse
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -34,7 +34,6 @@ from production.v1.contacts_pb2_grpc import add_ContactServiceServicer_to_server
 SERVICE = contacts_pb2.DESCRIPTOR.services_by_name["ContactService"].full_name
 MAX_MESSAGE_BYTES = 1 << 20
 OPTIONS = [
-    ("grpc.so_reuseport", 0),  # By default a second server could share the port unnoticed.
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_concurrent_streams", 100),  # On one connection; a client opens more if it must.
     ("grpc.server_handshake_timeout_ms", 10_000),
@@ -64,7 +63,8 @@ log = structlog.get_logger("server")
 class ContactsServer:
     """A running server, and what it takes to stop it well."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, shares_port: bool = False) -> None:
+        """With shares_port other processes may listen on the same port."""
         self._settings = settings
         self._database = Database(settings.database, connections=settings.connections)
         self._threads = ThreadPoolExecutor(settings.connections, thread_name_prefix="database")
@@ -78,7 +78,9 @@ class ContactsServer:
             Admission(settings.max_calls, settings.max_watches),
             self._deadline,
         )
-        self._server = grpc.aio.server(interceptors=[interceptor], options=OPTIONS)
+        # By default a second server could share the port unnoticed.
+        options = [("grpc.so_reuseport", int(shares_port)), *OPTIONS]
+        self._server = grpc.aio.server(interceptors=[interceptor], options=options)
         add_ContactServiceServicer_to_server(
             ContactServicer(self._database, self._threads), self._server
         )
@@ -129,27 +131,35 @@ class ContactsServer:
         self._database.close()
 
 
-async def start(settings: Settings) -> tuple[ContactsServer, int]:
+async def start(settings: Settings, *, shares_port: bool = False) -> tuple[ContactsServer, int]:
     """Starts a server; returns it and its port. Raises as ContactsServer.start does."""
-    server = ContactsServer(settings)
+    server = ContactsServer(settings, shares_port=shares_port)
     return server, await server.start()
 
 
-async def serve(settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM, then drains. A second signal ends the process at once."""
+async def serve(settings: Settings, *, is_worker: bool = False) -> None:
+    """Serves until SIGINT or SIGTERM, then drains. A second signal ends the process at once.
+
+    A worker shares its port with others, and drains when its supervisor dies, too.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
+    if is_worker:
+        loop.add_reader(sys.stdin, stop.set)
     host, _, port = settings.address.rpartition(":")
     try:
         # Asked first because it says why an address cannot be had; gRPC does not.
-        socket.create_server((host, int(port))).close()
-        server, bound = await start(settings)
+        if not is_worker:
+            socket.create_server((host, int(port))).close()
+        server, bound = await start(settings, shares_port=is_worker)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is why we cannot start.
         sys.exit(f"error: {str(error).splitlines()[0]}")
     print(f"listening on {host}:{bound}", flush=True)
     await stop.wait()
+    if is_worker:
+        loop.remove_reader(sys.stdin)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     log.info("draining", pause=settings.drain_pause, grace=settings.grace)
@@ -158,25 +168,13 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> None:
-    lines = (
-        f"  CONTACTS_{name.upper():18}{field.description} (default: {field.default})"
-        for name, field in Settings.model_fields.items()
-    )
-    parser = argparse.ArgumentParser(
-        description="Serve ContactService.",
-        epilog="environment:\n" + "\n".join(lines),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--plaintext", action="store_true", help="no TLS, on a loopback address only"
-    )
-    args = parser.parse_args()
-    try:
-        loaded = settings.load(**{"plaintext": True} if args.plaintext else {})
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    loaded, args = settings.from_command_line()
+    if loaded.workers > 1 and not args.worker:
+        # In the place of this process: who supervises others must not have loaded gRPC.
+        command = [sys.executable, "-m", "production.supervisor", *sys.argv[1:]]
+        os.execv(sys.executable, command)  # noqa: S606 - the command is our own.
     logs.set_up(loaded.log)
-    asyncio.run(serve(loaded))
+    asyncio.run(serve(loaded, is_worker=args.worker))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""What an operator may set: by environment variables that begin with CONTACTS_."""
+"""What an operator may set: by environment variables that begin with CONTACTS_, or by flags."""
 
+import argparse
 import ipaddress
+import sys
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,6 +23,7 @@ class Settings(BaseSettings):
         pattern=r"^.+:[0-9]{1,5}$",
         description="HOST:PORT to listen on; port 0: any free one",
     )
+    workers: int = Field(1, ge=1, le=64, description="processes that share the port")
     plaintext: bool = Field(False, description="no TLS; on a loopback address only")
     certificate: Path = Field(Path("build/certs/server.pem"), description="the server's, as PEM")
     key: Path = Field(Path("build/certs/server.key"), description="of the certificate")
@@ -75,6 +78,30 @@ def load(**flags: Any) -> Settings:
         raise ValueError("\n".join(map(_line, error.errors()))) from None
     except SettingsError as error:  # Not JSON where JSON must be.
         raise ValueError(f"{error}: {error.__cause__}") from None
+
+
+def from_command_line() -> tuple[Settings, argparse.Namespace]:
+    """The settings, and the flags they were given by. Ends the program when they are not right."""
+    lines = (
+        f"  CONTACTS_{name.upper():18}{field.description} (default: {field.default})"
+        for name, field in Settings.model_fields.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m production.contacts_server",
+        description="Serve ContactService. Flags come before the environment.",
+        epilog="environment:\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--address", help="HOST:PORT to listen on")
+    parser.add_argument("--plaintext", action="store_true", help="no TLS, on loopback only")
+    parser.add_argument("--workers", type=int, help="processes that share the port")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    flags = {name: value for name, value in vars(args).items() if value and name != "worker"}
+    try:
+        return load(**flags), args
+    except ValueError as error:
+        sys.exit(f"error: {error}")
 
 
 def _line(mistake: ErrorDetails) -> str:
