@@ -33,7 +33,7 @@ it, and at last the service as it is started, with its options, health and refle
 def interceptor(variant: str, settings: Settings) -> Interceptor:
     """The layers up to the variant's."""
     layers: list[Layer] = [
-        interceptors.request_log,
+        interceptors.observe,
         interceptors.errors,
         Authentication([], authentication.development),
         Admission(settings.max_calls, settings.max_watches),

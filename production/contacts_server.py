@@ -20,7 +20,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from production import authentication, interceptors, logs, settings, tls
+from production import authentication, interceptors, logs, metrics, settings, tls
 from production.authentication import Authentication, Scheme
 from production.contacts_servicer import ContactServicer
 from production.database import Database
@@ -72,7 +72,7 @@ class ContactsServer:
         self._deadline = Deadline(settings.default_deadline, settings.max_deadline)
         self._verifier = Verifier(settings.issuers)
         interceptor = Interceptor(
-            interceptors.request_log,
+            interceptors.observe,
             interceptors.errors,
             Authentication(*self._schemes()),
             Admission(settings.max_calls, settings.max_watches),
@@ -81,6 +81,9 @@ class ContactsServer:
         # By default a second server could share the port unnoticed.
         options = [("grpc.so_reuseport", int(shares_port)), *OPTIONS]
         self._server = grpc.aio.server(interceptors=[interceptor], options=options)
+        self.health_port = 0
+        self._health_server = grpc.aio.server(options=options)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
         add_ContactServiceServicer_to_server(
             ContactServicer(self._database, self._threads), self._server
         )
@@ -96,7 +99,10 @@ class ContactsServer:
         """
         await asyncio.to_thread(self._database.migrate)
         port = self._listen()
+        if self._settings.health_address:
+            self.health_port = self._health_server.add_insecure_port(self._settings.health_address)
         await self._server.start()
+        await self._health_server.start()
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port
@@ -126,6 +132,7 @@ class ContactsServer:
         await asyncio.sleep(self._settings.drain_pause)
         self._deadline.end_watches()
         await self._server.stop(self._settings.grace)
+        await self._health_server.stop(None)
         await self._verifier.close()
         await asyncio.to_thread(self._threads.shutdown)
         self._database.close()
@@ -154,6 +161,8 @@ async def serve(settings: Settings, *, is_worker: bool = False) -> None:
         if not is_worker:
             socket.create_server((host, int(port))).close()
         server, bound = await start(settings, shares_port=is_worker)
+        # With several workers the supervisor tells the metrics of all.
+        telling = None if is_worker else await metrics.serve(settings.metrics_address)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is why we cannot start.
         sys.exit(f"error: {str(error).splitlines()[0]}")
     print(f"listening on {host}:{bound}", flush=True)
@@ -164,6 +173,8 @@ async def serve(settings: Settings, *, is_worker: bool = False) -> None:
         signal.signal(number, signal.SIG_DFL)
     log.info("draining", pause=settings.drain_pause, grace=settings.grace)
     await server.stop()
+    if telling:
+        await telling.cleanup()
     log.info("stopped")
 
 

@@ -15,6 +15,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from production import metrics
+
 MIGRATIONS = [
     # One entry a release, never changed once released; {bytes} and {text} are the database's types.
     """
@@ -148,14 +150,14 @@ class Database:
 
     def read(self) -> AbstractContextManager[Connection]:
         """A transaction that only reads. It waits for nobody. Raises as write does."""
-        return _transaction(self._engine)
+        return _transaction(self._engine, "read")
 
     def write(self) -> AbstractContextManager[Connection]:
         """A transaction that may write; it is committed, durably, when its block ends well.
 
         Raises TimeoutError, and writes nothing, when the call's time limit passes before that.
         """
-        return _transaction(self._writer)
+        return _transaction(self._writer, "write")
 
     def close(self) -> None:
         """Closes all connections."""
@@ -163,10 +165,10 @@ class Database:
 
 
 @contextmanager
-def _transaction(engine: Engine) -> Iterator[Connection]:
+def _transaction(engine: Engine, kind: str) -> Iterator[Connection]:
     limit = time_limit.get()
     try:
-        with engine.begin() as connection:
+        with metrics.SQL.labels(kind).time(), engine.begin() as connection:
             yield connection
             limit.check()
     except OperationalError:

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from production.tokens import Issuers
 
+ADDRESS = r"^.+:[0-9]{1,5}$"
+
 
 class Settings(BaseSettings):
     """Every setting has a default for trying things out on one machine."""
@@ -20,7 +22,7 @@ class Settings(BaseSettings):
 
     address: str = Field(
         "127.0.0.1:50051",
-        pattern=r"^.+:[0-9]{1,5}$",
+        pattern=ADDRESS,
         description="HOST:PORT to listen on; port 0: any free one",
     )
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
@@ -32,6 +34,12 @@ class Settings(BaseSettings):
     )
     issuers: Issuers = Field((), description="of tokens: a JSON list of tables")
     api_keys: Path | None = Field(None, description="the file of keys that sign calls")
+    metrics_address: str | None = Field(
+        None, pattern=ADDRESS, description="HOST:PORT for GET /metrics; keep strangers away from it"
+    )
+    health_address: str | None = Field(
+        None, pattern=ADDRESS, description="HOST:PORT for health alone, in plaintext, for a kubelet"
+    )
     database: str = Field("sqlite:///build/contacts.db", description="an SQLAlchemy URL")
     connections: int = Field(8, ge=1, le=100, description="to the database, and threads for them")
     max_calls: int = Field(100, ge=1, description="calls at a time; further ones are refused")

@@ -14,12 +14,13 @@ import signal
 import socket
 import sqlite3
 import sys
+import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
 
 import structlog
 
-from production import logs, settings
+from production import logs, metrics, settings
 from production.settings import Settings
 
 MIN_DELAY_S, MAX_DELAY_S = 0.1, 5.0
@@ -39,9 +40,13 @@ class WorkerError(Exception):
 class Supervisor:
     """Keeps so many workers alive."""
 
-    def __init__(self, command: list[str], count: int) -> None:
-        """command starts one worker, which prints a line when it serves and drains on SIGTERM."""
+    def __init__(self, command: list[str], count: int, folder: str) -> None:
+        """command starts one worker, which prints a line when it serves and drains on SIGTERM.
+
+        folder is where the workers' metrics are.
+        """
         self._command = command
+        self._folder = folder
         self._count = count
         self._workers: set[Process] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,7 +95,11 @@ class Supervisor:
         # In a session of its own, so that Ctrl-C reaches the supervisor alone. Its stdin closes
         # when the supervisor dies, whatever kills it; then the worker drains.
         worker = await asyncio.create_subprocess_exec(
-            *self._command, stdin=PIPE, stdout=PIPE, start_new_session=True
+            *self._command,
+            stdin=PIPE,
+            stdout=PIPE,
+            start_new_session=True,
+            env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": self._folder},
         )
         assert worker.stdout  # noqa: S101 - for the type checker.
         self._workers.add(worker)
@@ -110,6 +119,7 @@ class Supervisor:
         """Waits for a worker's end, and starts another if it was not told to end."""
         started = time.monotonic()
         status = await worker.wait()
+        metrics.forget(worker.pid, self._folder)
         told = worker not in self._workers or self._stopping.is_set()
         self._workers.discard(worker)
         if told:
@@ -153,12 +163,12 @@ async def supervise(chosen: Settings) -> None:
             version=sqlite3.sqlite_version,
         )
     host = chosen.address.rpartition(":")[0]
-    with hold(chosen.address) as held:
+    with hold(chosen.address) as held, tempfile.TemporaryDirectory() as folder:
         address = f"{host}:{held.getsockname()[1]}"
         module = "production.contacts_server"
         flags = ["--plaintext"] if chosen.plaintext else []
         command = [sys.executable, "-m", module, "--worker", "--address", address, *flags]
-        supervisor = Supervisor(command, chosen.workers)
+        supervisor = Supervisor(command, chosen.workers, folder)
         stop = asyncio.Event()
 
         def on_stop() -> None:
@@ -174,6 +184,7 @@ async def supervise(chosen: Settings) -> None:
         loop.add_signal_handler(
             signal.SIGHUP, lambda: replacing.add(asyncio.create_task(supervisor.replace()))
         )
+        telling = await metrics.serve(chosen.metrics_address, folder)
         try:
             await supervisor.start()
             print(f"listening on {address}", flush=True)
@@ -181,6 +192,8 @@ async def supervise(chosen: Settings) -> None:
         finally:
             supervisor.terminate()
             await supervisor.wait()
+            if telling:
+                await telling.cleanup()
 
 
 def _signal(worker: Process, number: signal.Signals) -> None:

@@ -20,7 +20,7 @@ from tour.terminal import Terminal
 PATIENCE = 120.0
 """Seconds a command may take to end, or a server to print what the README shows."""
 
-ENGINES = {"buf": "pip install buf-bin"}
+ENGINES = {"buf": "pip install buf-bin", "curl": "apt install curl"}
 """Programs a session may need that are not on every machine, and what brings them."""
 
 FOREIGN = ("GRPC_", "MAKE", "PYTEST_", "PYTHON")
