@@ -6,12 +6,15 @@ certificate, if the server asks for one.
 """
 
 import asyncio
-import hashlib
+import contextvars
+import hmac
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -21,8 +24,9 @@ import structlog
 from production import authorization, signatures
 from production.authorization import DEVELOPMENT, PUBLIC, ROLES, SCOPES, Principal, principal
 from production.database import Database
-from production.signatures import SIGNATURE, Keys
-from production.tls import role_of
+from production.errors import OverloadedError
+from production.signatures import SIGNATURE, Keys, Verified
+from production.tls import peer_of
 from production.tokens import LEEWAY_S, RefusedError, Verifier
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -30,31 +34,45 @@ Scheme = Callable[[str, Context], Awaitable[Principal | None]]
 """Gives the principal of a call to a method, None when no such credentials are shown, and raises
 RefusedError when they are not good."""
 
+unused: ContextVar[Verified | None] = ContextVar("unused", default=None)
+"""The signature of this call, whose nonce is yet to be used."""
+MAX_ASKING = 500
+"""Callers at a time who wait to be known, while the keys of an issuer are fetched."""
 TOKEN = "authorization"  # noqa: S105 - the name of the metadata.
 
 
 class Authentication:
     """The layer that lets in who is known and allowed, for as long as the credentials are good."""
 
-    def __init__(self, schemes: Sequence[Scheme], otherwise: Scheme) -> None:
+    def __init__(self, schemes: Sequence[Scheme], otherwise: Scheme, log_secret: str = "") -> None:
         """otherwise is asked when none of the schemes knows the caller."""
+        self._log_secret = log_secret or secrets.token_hex()
         self._schemes = schemes
         self._otherwise = otherwise
+        self._asking = 0
 
     @asynccontextmanager
     async def __call__(self, method: str, context: Context) -> AsyncIterator[None]:
         if SCOPES.get(method) == PUBLIC:
             yield
             return
-        caller = await self._identify(method, context)
-        structlog.contextvars.bind_contextvars(caller=pseudonym(caller))
+        if self._asking >= MAX_ASKING:
+            raise OverloadedError
+        self._asking += 1
+        try:
+            caller = await self._identify(method, context)
+        finally:
+            self._asking -= 1
+        structlog.contextvars.bind_contextvars(caller=pseudonym(caller, self._log_secret))
         authorization.check(caller, method)
         token = principal.set(caller)
         try:
             async with asyncio.timeout(caller.expires - time.time()) as lifetime:
                 yield
         except TimeoutError:
-            raise RefusedError if lifetime.expired() else TimeoutError from None
+            if lifetime.expired():
+                raise RefusedError("expired meanwhile") from None
+            raise
         finally:
             principal.reset(token)
 
@@ -73,16 +91,16 @@ class Authentication:
         )
 
 
-def pseudonym(caller: Principal) -> str:
-    """What stands for a caller in the log: the same for each call, and not personal data itself."""
-    return hashlib.sha256(caller.name.encode()).hexdigest()[:12]
+def pseudonym(caller: Principal, secret: str) -> str:
+    """What stands for a caller in the log: the same for each call, and nobody can guess a name."""
+    return hmac.digest(secret.encode(), caller.name.encode(), "sha256").hex()[:12]
 
 
 def single(context: Context, key: str) -> str | None:
     """The value of metadata that may be there once. Raises RefusedError when it is there twice."""
     values = [value for name, value in context.invocation_metadata() or () if name == key]
     if len(values) > 1:
-        raise RefusedError
+        raise RefusedError(f"{key}: more than one")
     return str(values[0]) if values else None
 
 
@@ -95,7 +113,7 @@ def bearer(verifier: Verifier) -> Scheme:
             return None
         kind, _, token = value.partition(" ")
         if kind.lower() != "bearer":
-            raise RefusedError
+            raise RefusedError("token: not a bearer's")
         verified = await verifier.verify(token)
         name = json.dumps(["token", verified.issuer, verified.subject])
         return Principal(name, verified.scopes, verified.expires + LEEWAY_S)
@@ -103,17 +121,32 @@ def bearer(verifier: Verifier) -> Scheme:
     return scheme
 
 
-def signed(keys: Keys, database: Database, threads: Executor) -> Scheme:
-    """Callers whose key has signed the call."""
+class Nonces:
+    """The layer that uses up the nonce of a signed call: inside of admission and deadline, for it
+    writes to the database."""
+
+    def __init__(self, database: Database, threads: Executor) -> None:
+        self._database = database
+        self._threads = threads
+
+    @asynccontextmanager
+    async def __call__(self, _method: str, _context: Context) -> AsyncIterator[None]:
+        if verified := unused.get():
+            use = partial(signatures.use_nonce, self._database, verified, time.time())
+            run = partial(contextvars.copy_context().run, use)
+            await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        yield
+
+
+def signed(keys: Keys, audience: str) -> Scheme:
+    """Callers whose key has signed the call; the layer `Nonces` must follow."""
 
     async def scheme(method: str, context: Context) -> Principal | None:
         value = single(context, SIGNATURE)
         if value is None:
             return None
-        now = time.time()
-        verified = signatures.verify(value, method, keys, now)
-        use = partial(signatures.use_nonce, database, verified, now)
-        await asyncio.get_running_loop().run_in_executor(threads, use)
+        verified = signatures.verify(value, audience + method, keys, time.time())
+        unused.set(verified)
         name = json.dumps(["key", verified.api_key.principal])
         return Principal(name, verified.api_key.scopes)
 
@@ -121,9 +154,11 @@ def signed(keys: Keys, database: Database, threads: Executor) -> Scheme:
 
 
 async def certificate(_method: str, context: Context) -> Principal | None:
-    """Callers whose client certificate names a role."""
-    role = role_of(context.auth_context())
-    return Principal(json.dumps(["role", role]), ROLES[role]) if role in ROLES else None
+    """Callers whose client certificate names a role, until it expires."""
+    peer = peer_of(context.auth_context())
+    if not peer or peer.role not in ROLES:
+        return None
+    return Principal(json.dumps(["role", peer.role]), ROLES[peer.role], peer.expires)
 
 
 async def development(_method: str, _context: Context) -> Principal | None:

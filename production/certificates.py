@@ -8,8 +8,8 @@ In production certificates come from your platform: cert-manager, SPIRE, a cloud
 import argparse
 import datetime
 import ipaddress
-import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -177,11 +177,9 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _write(folder: Path, name: str, certificate: bytes, key: bytes) -> None:
     """Each file is whole at any moment; that the two fit each other, who reads them must check."""
     for path, content in ((folder / f"{name}.key", key), (folder / f"{name}.pem", certificate)):
-        temporary = folder / f".{path.name}.{os.getpid()}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:  # Mode 0600.
             file.write(content)
-        temporary.replace(path)
+        Path(file.name).replace(path)
 
 
 def main() -> None:

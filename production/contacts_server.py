@@ -17,13 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from production import authentication, interceptors, logs, metrics, settings, tls
-from production.authentication import Authentication, Scheme
+from production import authentication, health, interceptors, logs, metrics, settings, tls
+from production.authentication import Authentication, Nonces, Scheme
 from production.contacts_servicer import ContactServicer
 from production.database import Database
+from production.health import HealthServicer
 from production.interceptors import Admission, Deadline, Interceptor
 from production.settings import Settings
 from production.signatures import load_keys
@@ -68,15 +69,16 @@ class ContactsServer:
         self._settings = settings
         self._database = Database(settings.database, connections=settings.connections)
         self._threads = ThreadPoolExecutor(settings.connections, thread_name_prefix="database")
-        self._health = health.aio.HealthServicer()
+        self._health = HealthServicer([SERVICE])
         self._deadline = Deadline(settings.default_deadline, settings.max_deadline)
-        self._verifier = Verifier(settings.issuers)
+        self._verifier = Verifier(settings.issuers or ())
         interceptor = Interceptor(
             interceptors.observe,
             interceptors.errors,
-            Authentication(*self._schemes()),
+            Authentication(*self._schemes(), settings.log_secret),
             Admission(settings.max_calls, settings.max_watches),
             self._deadline,
+            Nonces(self._database, self._threads),
         )
         # By default a second server could share the port unnoticed.
         options = [("grpc.so_reuseport", int(shares_port)), *OPTIONS]
@@ -88,7 +90,7 @@ class ContactsServer:
             ContactServicer(self._database, self._threads), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (SERVICE, health.NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> int:
@@ -103,8 +105,6 @@ class ContactsServer:
             self.health_port = self._health_server.add_insecure_port(self._settings.health_address)
         await self._server.start()
         await self._health_server.start()
-        for name in ("", SERVICE):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port
 
     def _schemes(self) -> tuple[list[Scheme], Scheme]:
@@ -114,7 +114,7 @@ class ContactsServer:
             schemes.append(authentication.bearer(self._verifier))
         if self._settings.api_keys:
             keys = load_keys(self._settings.api_keys)
-            schemes.append(authentication.signed(keys, self._database, self._threads))
+            schemes.append(authentication.signed(keys, self._settings.audience))
         if self._settings.client_ca:
             return schemes, authentication.certificate
         return schemes, authentication.nobody if schemes else authentication.development
@@ -128,7 +128,7 @@ class ContactsServer:
 
     async def stop(self) -> None:
         """Drains: says NOT_SERVING, waits for balancers to see it, ends watches, lets calls end."""
-        await self._health.enter_graceful_shutdown()
+        self._health.drain()
         await asyncio.sleep(self._settings.drain_pause)
         self._deadline.end_watches()
         await self._server.stop(self._settings.grace)

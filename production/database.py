@@ -119,7 +119,9 @@ class Database:
         self.kind = make_url(url).get_backend_name()
         if self.kind not in TYPES:
             raise ValueError(f"a database is sqlite or postgresql, not {self.kind}")
-        self._engine = create_engine(url, pool_size=connections, max_overflow=0)
+        self._engine = create_engine(
+            url, pool_size=connections, max_overflow=0, hide_parameters=True
+        )
         if self.kind == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)

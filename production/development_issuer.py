@@ -16,10 +16,10 @@ import argparse
 import asyncio
 import ipaddress
 import json
-import os
 import secrets
 import signal
 import sys
+import tempfile
 import time
 from collections import deque
 from pathlib import Path
@@ -37,6 +37,7 @@ CLIENTS = {"editor": {"contacts.read", "contacts.write"}, "viewer": {"contacts.r
 """What each client may ask for."""
 AUDIENCE = "https://contacts.example.com"
 """What the service is called in tokens."""
+ROBOT_ID = "100000000000000000001"
 EMAIL = "robot@development.iam.gserviceaccount.com"
 GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address.
 """google-auth names this audience in its assertions, wherever it sends them."""
@@ -147,7 +148,7 @@ class DevelopmentIssuer:
             "type": "service_account",
             "project_id": "development",
             "client_email": EMAIL,
-            "client_id": "100000000000000000001",
+            "client_id": ROBOT_ID,
             "private_key_id": self._robot_kid,
             "private_key": pem.decode(),
             "token_uri": f"{self.url}/google/token",
@@ -168,8 +169,18 @@ class DevelopmentIssuer:
                 "audience": audience,
                 "jwks": f"{self.url}/.well-known/jwks.json",
             },
-            {"issuer": f"{self.url}/google", "jwks": f"{self.url}/google/certs", **google},
-            {"issuer": EMAIL, "jwks": f"{self.url}/google/jwk/{EMAIL}", **google},
+            {
+                "issuer": f"{self.url}/google",
+                "jwks": f"{self.url}/google/certs",
+                "subjects": [ROBOT_ID],
+                **google,
+            },
+            {
+                "issuer": EMAIL,
+                "jwks": f"{self.url}/google/jwk/{EMAIL}",
+                "subjects": [EMAIL],
+                **google,
+            },
         ]
 
     async def _jwks(self, _request: web.Request) -> web.Response:
@@ -234,7 +245,7 @@ class DevelopmentIssuer:
             "JWT",
             {
                 "iss": f"{self.url}/google",
-                "sub": "100000000000000000001",
+                "sub": ROBOT_ID,
                 "aud": audience,
                 "azp": EMAIL,
                 "email": EMAIL,
@@ -271,11 +282,9 @@ async def start(address: str = "127.0.0.1:0") -> tuple[DevelopmentIssuer, int]:
 def write_secret(path: Path, content: str) -> None:
     """A file that nobody else may read, whole at any moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # Mode 0600.
         file.write(content)
-    temporary.replace(path)
+    Path(file.name).replace(path)
 
 
 def write_tokens(issuer: DevelopmentIssuer, folder: Path) -> None:

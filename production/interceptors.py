@@ -26,6 +26,7 @@ from google.protobuf import message
 from grpc_status import rpc_status
 
 from production import metrics
+from production.authorization import PUBLIC, SCOPES
 from production.database import time_limited
 from production.errors import (
     RETRY_DELAY_MS,
@@ -34,6 +35,7 @@ from production.errors import (
     OverloadedError,
     status_of,
 )
+from production.tokens import RefusedError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Any
@@ -45,6 +47,13 @@ WATCHES = {"/production.v1.ContactService/WatchContacts", "/grpc.health.v1.Healt
 """Calls that last until the caller leaves or the server stops."""
 REQUEST_ID = "x-request-id"
 CUT_OFF_SECONDS = 0.1
+FIRST_MESSAGE_SECONDS = 10
+"""How long a call of any kind may take to send its first message."""
+PUBLIC_SECONDS = 2
+"""A deadline for calls that need no credentials."""
+MAX_PUBLIC = 5_000
+"""Such calls at a time, counted apart: strangers take nobody's place. Each client of ours has one,
+to watch our health."""
 HEALTH = "/grpc.health.v1.Health/"
 """Not logged: every client and balancer watches it all the time."""
 
@@ -157,7 +166,8 @@ async def decode_all(
 
 async def only(context: Context) -> bytes:
     """The one message of a unary call. Raises DecodeError when there is none."""
-    data: Any = await context.read()
+    async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+        data: Any = await context.read()
     if data is grpc.aio.EOF:
         # A call that is cut off ends so, too, just before its cancellation arrives: wait for it.
         await asyncio.sleep(CUT_OFF_SECONDS)
@@ -208,6 +218,8 @@ async def errors(_method: str, context: Context) -> AsyncIterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 - the one place that must let nothing through.
         status = rpc_status.to_status(status_of(error))
+        if isinstance(error, RefusedError):  # Whoever keeps strangers out must know of them.
+            structlog.contextvars.bind_contextvars(refused=error.reason, peer=context.peer())
         error.__traceback__ = None  # It holds the request, and is in a cycle with its own frames.
         trailers = (*context.trailing_metadata(), *status.trailing_metadata)
         if isinstance(error, OverloadedError):
@@ -221,18 +233,20 @@ class Admission:
     """Lets so many calls in at once, watches counted apart, and refuses others at once."""
 
     def __init__(self, max_calls: int, max_watches: int) -> None:
-        self._room = {False: max_calls, True: max_watches}
+        self._room = {"call": max_calls, "watch": max_watches, "public": MAX_PUBLIC}
 
     @asynccontextmanager
     async def __call__(self, method: str, context: Context) -> AsyncIterator[None]:
-        is_watch = method in WATCHES
-        if self._room[is_watch] == 0:
+        kind = "watch" if method in WATCHES else "call"
+        if SCOPES.get(method) == PUBLIC:
+            kind = "public"
+        if self._room[kind] == 0:
             metrics.REFUSED.inc()
             raise OverloadedError
-        self._room[is_watch] -= 1
+        self._room[kind] -= 1
 
         def leave(_: Context) -> None:
-            self._room[is_watch] += 1
+            self._room[kind] += 1
 
         # Not when the handler ends: a caller that does not read keeps its answer in our memory.
         context.add_done_callback(leave)  # type: ignore[arg-type]  # Its stub lacks "Protocol".
@@ -266,6 +280,8 @@ class Deadline:
         remaining = context.time_remaining()
         wanted = self._default if remaining is None else remaining
         seconds = min(wanted, self._maximum)
+        if SCOPES.get(method) == PUBLIC:
+            seconds = min(seconds, PUBLIC_SECONDS)
         with time_limited(seconds):
             async with asyncio.timeout(seconds):
                 yield

@@ -14,6 +14,8 @@ from typing import Any
 import aiohttp
 import jwt
 
+EARLY_S = 240
+"""Seconds after which keys are fetched again, while calls go on with those known."""
 REFRESH_S = 300
 """A removed key is trusted for so long at most, while its issuer answers."""
 KEPT_S = 3_600
@@ -69,10 +71,11 @@ class KeySource:
         """
         age = self._monotonic() - self._fetched
         missing = wanted is not None and wanted not in self._keys
-        if missing or age >= REFRESH_S:
+        if missing or age >= EARLY_S:
             fetching = self._fetch_soon()
-            # An issuer that does not answer shall not hold up tokens whose keys we know.
-            if fetching and (missing or age >= KEPT_S or not self._failing):
+            # An issuer that is slow or down shall not hold up tokens whose keys we know.
+            due = age >= REFRESH_S and not self._failing
+            if fetching and (missing or due or age >= KEPT_S):
                 await asyncio.shield(fetching)
         if self._monotonic() - self._fetched >= KEPT_S:
             raise KeysUnavailableError

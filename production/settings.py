@@ -2,9 +2,10 @@
 
 import argparse
 import ipaddress
+import os
 import sys
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -32,7 +33,12 @@ class Settings(BaseSettings):
     client_ca: Path | None = Field(
         None, description="who signs clients' certificates, which are then required"
     )
-    issuers: Issuers = Field((), description="of tokens: a JSON list of tables")
+    issuers: Annotated[Issuers, Field(min_length=1)] | None = Field(
+        None, description="of tokens: a JSON list of tables"
+    )
+    audience: str = Field(
+        "https://contacts.example.com", description="what signatures are made for: this service"
+    )
     api_keys: Path | None = Field(None, description="the file of keys that sign calls")
     metrics_address: str | None = Field(
         None, pattern=ADDRESS, description="HOST:PORT for GET /metrics; keep strangers away from it"
@@ -50,6 +56,7 @@ class Settings(BaseSettings):
         1, ge=0, description="seconds between NOT_SERVING and refusing calls, for balancers to see"
     )
     grace: float = Field(10, ge=0, description="seconds calls in flight have to finish")
+    log_secret: str = Field("", description="what makes callers' pseudonyms; default: at random")
     log: Literal["console", "json"] = Field("console", description="how log lines look")
 
     @model_validator(mode="after")
@@ -80,6 +87,13 @@ def load(**flags: Any) -> Settings:
 
     Raises ValueError, with one line for each mistake.
     """
+    unknown = [
+        f"{name}: there is no such setting"
+        for name in sorted(os.environ)
+        if name.startswith("CONTACTS_") and name[9:].lower() not in Settings.model_fields
+    ]
+    if unknown:
+        raise ValueError("\n".join(unknown))
     try:
         return Settings(**flags)
     except ValidationError as error:

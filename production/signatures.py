@@ -3,21 +3,21 @@
     python -m production.signatures add build/api-keys.json laptop --client build/laptop.json
 
 A client sends `x-contacts-signature: v1.KEY.TIME.NONCE.MAC`. The MAC (HMAC-SHA256) covers the
-method, the time and the nonce; not the messages, which a client's plugin never sees. So TLS must
-protect them, and a signature is good for one call, within a minute. A proxy that sends a call twice
-is refused; gRPC's own retries are signed anew.
+service, the method, the time and the nonce; not the messages, which a client's plugin never sees.
+So TLS must protect them, and a signature is good for one call, within a minute. A proxy that sends
+a call twice is refused; gRPC's own retries are signed anew.
 """
 
 import argparse
 import hmac
 import json
-import os
 import re
 import secrets
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import grpc
@@ -26,6 +26,7 @@ from sqlalchemy import text
 
 from production.authorization import READ, WRITE
 from production.database import Database
+from production.jwks import parse_json
 from production.tokens import RefusedError
 
 SIGNATURE = "x-contacts-signature"
@@ -44,10 +45,11 @@ class ApiKey(BaseModel):
     secret: Annotated[Base64UrlBytes, Field(min_length=32)]
     principal: str = Field(min_length=1)
     """Whose key it is. Who changes keys has two for a while."""
-    scopes: frozenset[str]
+    scopes: frozenset[Literal["contacts.read", "contacts.write"]]
 
 
-Keys = dict[str, ApiKey]
+KeyId = Annotated[str, Field(pattern="^[a-z0-9-]{1,40}$")]
+Keys = dict[KeyId, ApiKey]
 
 
 def load_keys(file: Path) -> Keys:
@@ -55,43 +57,54 @@ def load_keys(file: Path) -> Keys:
     if file.stat().st_mode & 0o077:
         raise ValueError(f"{file} holds secrets, and others can read it: chmod 600 {file}")
     try:
-        return TypeAdapter(Keys).validate_json(file.read_bytes())
+        return TypeAdapter(Keys).validate_python(parse_json(file.read_bytes()))
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"{file}: {place}: {first['msg']}") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
 
 
-def sign(key: str, secret: bytes, method: str, now: float, nonce: str) -> str:
-    """The signature of one call to a method, /package.Service/Method, in Unix seconds."""
+def sign(key: str, secret: bytes, target: str, now: float, nonce: str) -> str:
+    """The signature of one call in Unix seconds; target is the service's audience and the method,
+    https://service/package.Service/Method."""
     signed = f"v1.{key}.{now:.0f}.{nonce}"
-    return f"{signed}.{hmac.new(secret, f'{signed}.{method}'.encode(), 'sha256').hexdigest()}"
+    return f"{signed}.{hmac.new(secret, f'{signed}.{target}'.encode(), 'sha256').hexdigest()}"
 
 
 class SigningPlugin(grpc.AuthMetadataPlugin):
     """Call credentials that sign each call, and each retry of it."""
 
-    def __init__(self, key: str, secret: bytes) -> None:
+    def __init__(self, key: str, secret: bytes, audience: str) -> None:
         self._key = key
         self._secret = secret
+        self._audience = audience
 
     def __call__(self, context: grpc.AuthMetadataContext, callback: Any) -> None:
         """Adds a signature to a call."""
         method = f"{urlsplit(context.service_url).path}/{context.method_name}"
+        target = self._audience + method
         nonce = secrets.token_hex(16)
-        value = sign(self._key, self._secret, method, time.time(), nonce)
+        value = sign(self._key, self._secret, target, time.time(), nonce)
         callback(((SIGNATURE, value),), None)
+
+
+class ClientKey(BaseModel):
+    """What a client knows of its key."""
+
+    key: KeyId
+    secret: Base64UrlBytes
+    audience: str
 
 
 def load_plugin(file: Path) -> SigningPlugin:
     """The plugin for a client's key file. Raises OSError, ValueError."""
     try:
-        content = json.loads(file.read_bytes())
-        return SigningPlugin(
-            content["key"], TypeAdapter(Base64UrlBytes).validate_python(content["secret"])
-        )
-    except (KeyError, TypeError, ValueError):
+        client = ClientKey.model_validate_json(file.read_bytes())
+    except ValidationError:
         raise ValueError(f"{file} is no file of a key") from None
+    return SigningPlugin(client.key, client.secret, client.audience)
 
 
 class Verified(NamedTuple):
@@ -102,15 +115,17 @@ class Verified(NamedTuple):
     api_key: ApiKey
 
 
-def verify(signature: str, method: str, keys: Keys, now: float) -> Verified:
-    """Who has signed. Raises RefusedError."""
+def verify(signature: str, target: str, keys: Keys, now: float) -> Verified:
+    """Who has signed a call to the target. Raises RefusedError."""
     form = FORM.fullmatch(signature)
     api_key = keys.get(form["key"]) if form else None
-    if not form or not api_key or abs(int(form["time"]) - now) > WINDOW_S:
-        raise RefusedError
-    wanted = sign(form["key"], api_key.secret, method, int(form["time"]), form["nonce"])
+    if not form or not api_key:
+        raise RefusedError("signature: form or key")
+    if abs(int(form["time"]) - now) > WINDOW_S:
+        raise RefusedError("signature: time")
+    wanted = sign(form["key"], api_key.secret, target, int(form["time"]), form["nonce"])
     if not hmac.compare_digest(wanted, signature):
-        raise RefusedError
+        raise RefusedError("signature: not of this key, service or method")
     return Verified(form["key"], form["nonce"], api_key)
 
 
@@ -130,10 +145,12 @@ def use_nonce(database: Database, verified: Verified, now: float) -> None:
             },
         )
         if used.rowcount != 1:
-            raise RefusedError
+            raise RefusedError("signature: sent before")
 
 
-def add_key(file: Path, key: str, principal: str, scopes: list[str], client: Path) -> None:
+def add_key(
+    file: Path, key: str, principal: str, scopes: list[str], audience: str, client: Path
+) -> None:
     """Adds a new key to the server's file, and writes what the client needs to a file of its own.
 
     Raises OSError, and ValueError when the key is there already.
@@ -143,16 +160,14 @@ def add_key(file: Path, key: str, principal: str, scopes: list[str], client: Pat
         raise ValueError(f"{file} has a key {key} already")
     secret = secrets.token_urlsafe(33)
     content[key] = {"secret": secret, "principal": principal, "scopes": scopes}
-    _write_secret(client, {"key": key, "secret": secret})
+    _write_secret(client, {"key": key, "secret": secret, "audience": audience})
     _write_secret(file, content)
 
 
 def _write_secret(file: Path, content: object) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as opened:
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as opened:  # Mode 0600.
         json.dump(content, opened, indent=1)
-    temporary.replace(file)
+    Path(opened.name).replace(file)
 
 
 def _key_id(value: str) -> str:
@@ -169,10 +184,16 @@ def main() -> None:
     command.add_argument("key", type=_key_id, help="a name for the key")
     command.add_argument("--client", type=Path, required=True, help="the file the client needs")
     command.add_argument("--principal", help="whose key it is (default: the key's name)")
+    command.add_argument(
+        "--audience",
+        default="https://contacts.example.com",
+        help="the server's CONTACTS_AUDIENCE (default: %(default)s)",
+    )
     command.add_argument("--scopes", nargs="+", choices=[READ, WRITE], default=[READ, WRITE])
     args = parser.parse_args()
     try:
-        add_key(args.file, args.key, args.principal or args.key, args.scopes, args.client)
+        principal = args.principal or args.key
+        add_key(args.file, args.key, principal, args.scopes, args.audience, args.client)
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
     except ValueError as error:

@@ -10,6 +10,7 @@ they have the code and the files of now. SIGTERM drains them all.
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sqlite3
@@ -47,6 +48,10 @@ class Supervisor:
         """
         self._command = command
         self._folder = folder
+        # One pseudonym for a caller, whichever worker answers.
+        secret = os.environ.get("CONTACTS_LOG_SECRET") or secrets.token_hex()
+        ours = {"PROMETHEUS_MULTIPROC_DIR": folder, "CONTACTS_LOG_SECRET": secret}
+        self._environment = os.environ | ours
         self._count = count
         self._workers: set[Process] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +104,7 @@ class Supervisor:
             stdin=PIPE,
             stdout=PIPE,
             start_new_session=True,
-            env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": self._folder},
+            env=self._environment,
         )
         assert worker.stdout  # noqa: S101 - for the type checker.
         self._workers.add(worker)

@@ -2,11 +2,15 @@
 
 import logging
 import re
+import time
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from production.certificates import ROLE
@@ -75,24 +79,53 @@ def server_credentials(
     )
 
 
-def role_of(auth_context: Mapping[str, Iterable[bytes]]) -> str | None:
-    """The role that the peer's certificate names by its only URI; None for any other peer.
+class Peer(NamedTuple):
+    """What a client's certificate says."""
+
+    role: str
+    expires: float
+    """In Unix seconds."""
+
+
+def peer_of(auth_context: Mapping[str, Iterable[bytes]]) -> Peer | None:
+    """The role that the peer's certificate names by its only URI; None for any other peer, and when
+    the certificate is not of now: a resumed session does not look at it again.
 
     Not `peer_identities`: it falls back to the common name, and mixes all kinds of names.
     """
-    uris = list(auth_context.get("peer_uri", ()))
-    if len(uris) != 1:
+    certificates = list(auth_context.get("x509_pem_cert", ()))
+    if len(certificates) != 1:
         return None
-    match = re.fullmatch(re.escape(ROLE) + "([a-z-]+)", uris[0].decode(errors="replace"))
-    return match[1] if match else None
+    role, begins, expires = _read_certificate(certificates[0])
+    return Peer(role, expires) if role and begins <= time.time() < expires else None
+
+
+@lru_cache(maxsize=1_000)
+def _read_certificate(pem: bytes) -> tuple[str | None, float, float]:
+    """The role, and from when to when, in Unix seconds."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except (x509.ExtensionNotFound, ValueError):
+        uris = []
+    match = re.fullmatch(re.escape(ROLE) + "([a-z-]+)", uris[0]) if len(uris) == 1 else None
+    return (
+        match[1] if match else None,
+        certificate.not_valid_before_utc.timestamp(),
+        certificate.not_valid_after_utc.timestamp(),
+    )
 
 
 def _check_pair(certificate_file: Path, certificate: bytes, key_file: Path, key: bytes) -> None:
-    public_key = _parse(certificate_file, certificate).public_key()
+    try:
+        public_key = _parse(certificate_file, certificate).public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise CertificateError(f"{certificate_file} holds no key that can be used") from None
     try:
         private_key = load_pem_private_key(key, None)
-    except (ValueError, TypeError):
-        raise CertificateError(f"{key_file} holds no private key") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise CertificateError(f"{key_file} holds no private key that can be used") from None
     if private_key.public_key() != public_key:
         raise CertificateError(f"{key_file} is not the key of {certificate_file}")
 

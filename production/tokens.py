@@ -8,15 +8,14 @@ import base64
 import contextlib
 import hashlib
 import ipaddress
-import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import jwt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from production.jwks import Keys, KeySource, KeysUnavailableError, parse_json
 
@@ -30,8 +29,6 @@ MAX_REMEMBERED = 10_000
 """Verified tokens; the oldest is forgotten first."""
 THREE_PARTS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 JWS = jwt.PyJWS()
-
-log = logging.getLogger(__name__)
 
 
 def _check_jwks(url: str) -> str:
@@ -66,11 +63,20 @@ class Issuer(BaseModel):
     types: frozenset[str] = Field(
         frozenset({"at+jwt"}), min_length=1, description="the header typ; at+jwt: access tokens"
     )
-    max_lifetime: int = Field(3_600, ge=1, description="seconds from iat to exp")
+    max_lifetime: int = Field(3_600, ge=1, le=86_400, description="seconds from iat to exp")
     requires_nbf: bool = Field(True, description="whether a token without nbf is refused")
-    scopes: frozenset[str] | None = Field(
+    scopes: frozenset[Literal["contacts.read", "contacts.write"]] | None = Field(
         None, description="the most a token may do; needed for tokens without the claim scope"
     )
+    subjects: frozenset[str] | None = Field(
+        None, description="who may call; needed with scopes: of Google, anybody has a token"
+    )
+
+    @model_validator(mode="after")
+    def _check_subjects(self) -> Self:
+        if self.scopes is not None and self.subjects is None:
+            raise ValueError("scopes that the table grants need subjects to grant them to")
+        return self
 
 
 def _check_distinct(issuers: tuple[Issuer, ...]) -> tuple[Issuer, ...]:
@@ -97,10 +103,12 @@ class Token(NamedTuple):
 
 
 class RefusedError(Exception):
-    """The token is not accepted. Why is for the log alone: a forger would learn from it."""
+    """The credentials are not accepted. Why is for the log alone: a forger would learn from it."""
 
-    def __init__(self) -> None:
-        super().__init__("the token is not accepted")
+    def __init__(self, reason: str = "none shown") -> None:
+        """reason quotes nothing of them."""
+        super().__init__("the credentials are not accepted")
+        self.reason = reason
 
 
 class _Refusal(Exception):
@@ -159,8 +167,7 @@ class Verifier:
             digest = hashlib.sha256(token.encode()).digest()
             return await self._recall(digest) or await self._verify(token, digest)
         except _Refusal as refusal:
-            log.debug("token refused: %s", refusal)
-        raise RefusedError
+            raise RefusedError(f"token: {refusal}") from None
 
     async def close(self) -> None:
         """Ends fetches that are under way."""
@@ -228,6 +235,8 @@ def _check_claims(claims: _Claims, issuer: Issuer, now: float) -> Token:
         raise _Refusal("aud")
     if not claims.sub.isprintable():
         raise _Refusal("sub")
+    if issuer.subjects is not None and claims.sub not in issuer.subjects:
+        raise _Refusal("sub is not in the table")
     if now >= claims.exp + LEEWAY_S:
         raise _Refusal("exp")
     if max(claims.iat, claims.nbf) > now + LEEWAY_S:

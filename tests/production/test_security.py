@@ -4,6 +4,7 @@ The tables of tokens are in test_tokens.py, of signatures in test_signatures.py.
 """
 
 import json
+import queue
 import socket
 import ssl
 import time
@@ -18,6 +19,7 @@ from production import authentication, certificates, contacts_servicer, developm
 from production.authorization import PUBLIC, SCOPES
 from production.certificates import OPERATOR, ROLE, Authority
 from production.contacts_server import start
+from production.health import HealthServicer
 from production.lessons import google_client
 from production.settings import Settings
 from production.v1 import contacts_pb2
@@ -390,6 +392,55 @@ def test_googles_credentials_open_what_their_issuer_is_granted(
         assert code(grpc.secure_channel(address, credentials)) == wanted
 
 
+def test_strangers_who_send_nothing_take_nobodys_place(launch, certs, issuers):
+    """Health is for all; a hundred silent calls of it leave room for those who are known."""
+    address = launch(issuers=issuers, max_calls=1, max_watches=1)
+    with channel(address, certs) as strange, channel(address, certs) as opened:
+        silent = []
+        for method in ("Check", "Watch"):
+            for _ in range(40):
+                outbox = queue.SimpleQueue()
+                silent.append(
+                    (
+                        outbox,
+                        strange.stream_stream(f"/grpc.health.v1.Health/{method}")(
+                            iter(outbox.get, None), timeout=TIMEOUT
+                        ),
+                    )
+                )
+        stub = ContactServiceStub(opened)
+        assert next(stub.WatchContacts(WatchContactsRequest(), timeout=TIMEOUT, metadata=bearer()))
+        assert stub.CreateContact(
+            CreateContactRequest(contact=Contact(person=Person(name="Ada"))),
+            timeout=TIMEOUT,
+            metadata=bearer(),
+        )
+        # A call without credentials that says nothing is ended soon.
+        ended = [call for outbox, call in silent[:40] if call.code() == Code.DEADLINE_EXCEEDED]
+        assert len(ended) == 40
+        for outbox, call in silent:
+            call.cancel()
+            outbox.put(None)
+
+
+def test_a_health_watcher_who_does_not_read_holds_up_nobody(run_async):
+    """Neither another watcher nor the drain waits for one that cannot be written to."""
+
+    async def work():
+        servicer = HealthServicer(["some.Service"])
+        deaf, reader = (
+            servicer.Watch(health_pb2.HealthCheckRequest(service="some.Service"), None)
+            for _ in range(2)
+        )
+        await anext(deaf)  # Stays where it is, as if its write never ended.
+        seen = [(await anext(reader)).status]
+        servicer.drain()
+        return [*seen, (await anext(reader)).status]
+
+    answer = health_pb2.HealthCheckResponse
+    assert run_async(work()) == [answer.SERVING, answer.NOT_SERVING]
+
+
 def test_a_stranger_takes_nobodys_place(launch, certs, issuers):
     """Authentication comes before admission: a full server still says who may not come in."""
     with channel(launch(issuers=issuers, max_watches=1), certs) as opened:
@@ -419,9 +470,20 @@ def test_the_log_says_who_has_called_without_naming_them(launch, certs, issuers,
     ends = time.monotonic() + TIMEOUT
     while len(caplog.records) < 3 and time.monotonic() < ends:
         time.sleep(0.01)
-    callers = [record.caller for record in caplog.records]
+    callers = [record.caller for record in caplog.records if hasattr(record, "caller")]
     assert callers[0] == callers[1] != callers[2]
     assert "ada" not in caplog.text
+
+
+def test_a_refusal_is_logged_with_its_reason_and_where_it_came_from(launch, certs, issuers, caplog):
+    caplog.set_level("INFO", "access")
+    assert code(channel(launch(issuers=issuers), certs), bearer(exp=1)) == Code.UNAUTHENTICATED
+
+    ends = time.monotonic() + TIMEOUT
+    while not caplog.records and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert caplog.records[0].refused == "token: exp"
+    assert "127.0.0.1" in caplog.records[0].peer or "::1" in caplog.records[0].peer
 
 
 def test_all_refusals_read_the_same(launch, certs, issuers):
@@ -579,6 +641,23 @@ def test_the_same_subject_of_another_issuer_is_another_caller(launch, certs, iss
 
 
 # Time.
+
+
+def test_a_certificate_is_good_until_it_expires_also_on_an_open_connection(launch, certs):
+    """A watch ends with it, and so does what a resumed session or an open connection may do."""
+    address = launch(client_ca=certs / "ca.pem")
+    soon = 2 / 86_400
+    certificate, key = Authority.load(certs, "ca").issue(OPERATOR._replace(ends=soon))
+    with channel(address, certs, key, certificate) as opened:
+        stub = ContactServiceStub(opened)
+        watch = stub.WatchContacts(WatchContactsRequest(), timeout=TIMEOUT)
+        next(watch)
+        with pytest.raises(grpc.RpcError) as raised:
+            next(watch)
+        assert raised.value.code() == Code.UNAUTHENTICATED
+        with pytest.raises(grpc.RpcError) as raised:
+            stub.ListContacts(ListContactsRequest(), timeout=TIMEOUT)
+        assert raised.value.code() == Code.UNAUTHENTICATED
 
 
 def test_a_watch_ends_when_its_token_does(launch, certs, issuers, monkeypatch):

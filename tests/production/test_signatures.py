@@ -14,10 +14,11 @@ from production.client_credentials import channel_credentials
 from production.database import Database
 from production.signatures import SIGNATURE, ApiKey, SigningPlugin, sign, use_nonce, verify
 from production.tokens import RefusedError
-from production.v1.contacts_pb2 import ListContactsRequest
+from production.v1.contacts_pb2 import CreateContactRequest, ListContactsRequest
 from production.v1.contacts_pb2_grpc import ContactServiceStub
 from tests.production import test_security
 from tests.production.test_security import TIMEOUT, bearer, channel
+from tests.production.test_tokens import AUDIENCE
 
 Code = grpc.StatusCode
 certs, issuers, launch, touched = (
@@ -118,7 +119,7 @@ def test_nonces_are_each_keys_own_and_forgotten_when_no_longer_needed(database):
 def keys(tmp_path):
     """A server's file of keys with the key `laptop`, and the client's file."""
     files = tmp_path / "keys.json", tmp_path / "laptop.json"
-    signatures.add_key(files[0], "laptop", "ada", ["contacts.read"], files[1])
+    signatures.add_key(files[0], "laptop", "ada", ["contacts.read"], AUDIENCE, files[1])
     return files
 
 
@@ -159,7 +160,7 @@ def test_a_signed_call_is_let_in_and_its_replay_is_not(launch, certs, keys, touc
     with channel(launch(api_keys=keys[0]), certs) as another_server:
         assert listed(another_server, plugin.sent[:1]) == Code.UNAUTHENTICATED
         assert len(touched) == 2
-        fresh = sign("laptop", secret_of(keys[1]), LIST, time.time(), NONCE)
+        fresh = sign("laptop", secret_of(keys[1]), AUDIENCE + LIST, time.time(), NONCE)
         assert listed(another_server, [(SIGNATURE, fresh)]) == Code.OK
 
 
@@ -196,13 +197,37 @@ def test_with_a_token_both_must_be_good(
     address = launch(api_keys=keys[0], issuers=issuers)
     metadata = bearer(**claims) if claims is not None else []
     if shows_signature:
-        signature = sign("laptop", secret_of(keys[1]), LIST, time.time(), NONCE)
+        signature = sign("laptop", secret_of(keys[1]), AUDIENCE + LIST, time.time(), NONCE)
         metadata.append((SIGNATURE, signature))
 
     with channel(address, certs) as opened:
         assert listed(opened, metadata) == wanted
         if shows_signature and claims is not None:
             assert listed(opened, [*metadata, metadata[-1]]) == Code.UNAUTHENTICATED
+
+
+def test_a_signature_for_another_service_is_refused(launch, certs, keys):
+    address = launch(api_keys=keys[0], audience="https://elsewhere.example.com")
+    for audience, wanted in (
+        (AUDIENCE, Code.UNAUTHENTICATED),
+        ("https://elsewhere.example.com", Code.OK),
+    ):
+        signature = sign("laptop", secret_of(keys[1]), audience + LIST, time.time(), NONCE)
+        with channel(address, certs) as opened:
+            assert listed(opened, [(SIGNATURE, signature)]) == wanted
+
+
+def test_a_call_that_is_not_allowed_uses_up_no_nonce(launch, certs, keys):
+    address = launch(api_keys=keys[0])
+    target = AUDIENCE + "/production.v1.ContactService/CreateContact"
+    signature = sign("laptop", secret_of(keys[1]), target, time.time(), NONCE)
+    with channel(address, certs) as opened:
+        for _ in range(2):
+            with pytest.raises(grpc.RpcError) as raised:
+                ContactServiceStub(opened).CreateContact(
+                    CreateContactRequest(), timeout=TIMEOUT, metadata=[(SIGNATURE, signature)]
+                )
+            assert raised.value.code() == Code.PERMISSION_DENIED
 
 
 def test_a_key_may_do_no_more_than_its_scopes(launch, certs, keys):
@@ -235,10 +260,12 @@ def test_the_command_adds_keys_that_only_their_owner_can_read(run, tmp_path):
     ("content", "mode", "message"),
     [
         ("{}", 0o644, "holds secrets, and others can read it: chmod 600"),
-        ("{", 0o600, "Invalid JSON"),
+        ("{", 0o600, "Expecting property name"),
         ('{"a": {"secret": "YQ==", "principal": "a", "scopes": []}}', 0o600, "a.secret: "),
         ('{"a": {"secret": "*", "principal": "a", "scopes": []}}', 0o600, "a.secret: "),
         ('{"a": {"principal": "a", "scopes": []}}', 0o600, "a.secret: Field required"),
+        ('{"A": {}}', 0o600, "A.*: String should match pattern"),
+        ('{"a": 1, "a": 2}', 0o600, "twice|more than once|duplicate"),
     ],
 )
 def test_a_file_of_keys_that_is_not_right_is_refused_in_one_line(tmp_path, content, mode, message):
@@ -260,10 +287,10 @@ def test_a_plugin_signs_each_attempt_anew():
         method_name = "ListContacts"
 
     sent = []
-    plugin = SigningPlugin("laptop", SECRET)
+    plugin = SigningPlugin("laptop", SECRET, AUDIENCE)
     for _ in range(2):
         plugin(Context(), lambda added, _error: sent.extend(added))
 
     keys = {"laptop": KEYS["laptop"]}
-    found = [verify(value, LIST, keys, time.time()) for _, value in sent]
+    found = [verify(value, AUDIENCE + LIST, keys, time.time()) for _, value in sent]
     assert found[0].nonce != found[1].nonce
