@@ -24,7 +24,7 @@ from production.v1.contacts_pb2 import Contact, CreateContactRequest
 from production.v1.contacts_pb2_grpc import add_ContactServiceServicer_to_server
 from protobuf_demo.addressbook_pb2 import Person
 
-LAYERS = ["adapter", "log", "errors", "authentication", "admission", "deadline"]
+LAYERS = ["adapter", "observe", "errors", "authentication", "admission", "deadline"]
 VARIANTS = ["bare", *LAYERS, "whole"]
 """Bare: the servicer and its storage, with nothing around. Then each layer on top of those before
 it, and at last the service as it is started, with its options, health and reflection."""

@@ -9,13 +9,14 @@ import asyncio
 import contextvars
 import hmac
 import json
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import grpc
@@ -63,11 +64,12 @@ class Authentication:
             caller = await self._identify(method, context)
         finally:
             self._asking -= 1
-        structlog.contextvars.bind_contextvars(caller=pseudonym(caller, self._log_secret))
+        structlog.contextvars.bind_contextvars(caller=pseudonym(caller.name, self._log_secret))
         authorization.check(caller, method)
         token = principal.set(caller)
+        left = None if caller.expires == math.inf else caller.expires - time.time()
         try:
-            async with asyncio.timeout(caller.expires - time.time()) as lifetime:
+            async with asyncio.timeout(left) as lifetime:
                 yield
         except TimeoutError:
             if lifetime.expired():
@@ -91,9 +93,10 @@ class Authentication:
         )
 
 
-def pseudonym(caller: Principal, secret: str) -> str:
+@lru_cache(maxsize=10_000)
+def pseudonym(name: str, secret: str) -> str:
     """What stands for a caller in the log: the same for each call, and nobody can guess a name."""
-    return hmac.digest(secret.encode(), caller.name.encode(), "sha256").hex()[:12]
+    return hmac.digest(secret.encode(), name.encode(), "sha256").hex()[:12]
 
 
 def single(context: Context, key: str) -> str | None:

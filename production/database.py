@@ -170,7 +170,7 @@ class Database:
 def _transaction(engine: Engine, kind: str) -> Iterator[Connection]:
     limit = time_limit.get()
     try:
-        with metrics.SQL.labels(kind).time(), engine.begin() as connection:
+        with metrics.transaction(kind).time(), engine.begin() as connection:
             yield connection
             limit.check()
     except OperationalError:

@@ -4,6 +4,7 @@ Labels are bounded: methods are the server's own, all others count as "other".
 """
 
 import asyncio
+from functools import cache
 
 import structlog
 from aiohttp import web
@@ -51,6 +52,23 @@ SQL = Histogram(
 )
 
 log = structlog.get_logger("metrics")
+
+
+class Method:
+    """The metrics of one method, looked up once."""
+
+    def __init__(self, name: str) -> None:
+        self.started = STARTED.labels(name)
+        self.in_flight = IN_FLIGHT.labels(name)
+        self.received = MESSAGE_BYTES.labels(name, "received")
+        self.sent = MESSAGE_BYTES.labels(name, "sent")
+        self.duration = cache(lambda status: DURATION.labels(name, status))
+
+
+of = cache(Method)
+"""of(method) gives the metrics of a method that the server has."""
+transaction = cache(SQL.labels)
+"""transaction(kind) gives the histogram of transactions that read or write."""
 
 
 def registry(folder: str | None = None) -> CollectorRegistry:

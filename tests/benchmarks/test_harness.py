@@ -89,5 +89,5 @@ def test_the_production_benchmark_runs_and_gives_a_verdict(tmp_path):
     assert "per second of CPU time" in result.stdout.splitlines()[-1]
     content = json.loads((tmp_path / "production-get.json").read_text())
     assert list(content["runs"]) == [
-        "bare", "adapter", "log", "errors", "authentication", "admission", "deadline", "whole"
+        "bare", "adapter", "observe", "errors", "authentication", "admission", "deadline", "whole"
     ]  # fmt: skip
