@@ -4,7 +4,7 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # In reading order.
-CHAPTERS := protobuf_demo helloworld route_guide production production/lessons
+CHAPTERS := protobuf_demo helloworld route_guide production production/operations production/lessons
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin

@@ -114,7 +114,9 @@ class Authority:
             .add_extension(signer, critical=False)
         )
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            # It stands in for the subject where there is none (RFC 5280, 4.2.1.6).
+            alternatives = x509.SubjectAlternativeName(names)
+            builder = builder.add_extension(alternatives, critical=not leaf.common_name)
         if leaf.purpose:
             builder = builder.add_extension(x509.ExtendedKeyUsage([leaf.purpose]), critical=False)
         return _pem(builder.sign(self._key, hashes.SHA256())), _key_pem(key)

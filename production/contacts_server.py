@@ -13,14 +13,25 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import structlog
+from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from production import authentication, health, interceptors, logs, metrics, settings, tls
+from production import (
+    authentication,
+    health,
+    interceptors,
+    logs,
+    metrics,
+    settings,
+    tls,
+    tracing,
+)
 from production.authentication import Authentication, Nonces, Scheme
 from production.contacts_servicer import ContactServicer
 from production.database import Database
@@ -81,15 +92,14 @@ class ContactsServer:
             Nonces(self._database, self._threads),
         )
         # By default a second server could share the port unnoticed.
-        options = [("grpc.so_reuseport", int(shares_port)), *OPTIONS]
-        self._server = grpc.aio.server(interceptors=[interceptor], options=options)
-        self.health_port = 0
-        self._health_server = grpc.aio.server(options=options)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+        self._options = [("grpc.so_reuseport", int(shares_port)), *OPTIONS]
+        self._server = grpc.aio.server(interceptors=[interceptor], options=self._options)
+        self._side_doors: list[grpc.aio.Server] = []
+        self.health_port = self.channelz_port = 0
         add_ContactServiceServicer_to_server(
             ContactServicer(self._database, self._threads), self._server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._add_health(self._server)
         names = (SERVICE, health.NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
@@ -99,13 +109,33 @@ class ContactsServer:
         Raises RuntimeError when the address cannot be had or the database is of a newer program,
         sqlalchemy.exc.OperationalError when the database cannot be used, CertificateError.
         """
+        try:
+            return await self._start()
+        except BaseException:
+            self._database.close()
+            raise
+
+    async def _start(self) -> int:
         await asyncio.to_thread(self._database.migrate)
         port = self._listen()
-        if self._settings.health_address:
-            self.health_port = self._health_server.add_insecure_port(self._settings.health_address)
+        self.health_port = await self._open(self._settings.health_address, self._add_health)
+        self.channelz_port = await self._open(self._settings.channelz_address, add_channelz)
         await self._server.start()
-        await self._health_server.start()
         return port
+
+    async def _open(self, address: str | None, add: Callable[[grpc.aio.Server], None]) -> int:
+        """A server beside the main one, in plaintext, if it has an address; returns its port."""
+        if not address:
+            return 0
+        server = grpc.aio.server(options=self._options)
+        add(server)
+        port = server.add_insecure_port(address)
+        await server.start()
+        self._side_doors.append(server)
+        return port
+
+    def _add_health(self, server: grpc.aio.Server) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
 
     def _schemes(self) -> tuple[list[Scheme], Scheme]:
         """How callers may show who they are, and who they are if they do not."""
@@ -132,10 +162,18 @@ class ContactsServer:
         await asyncio.sleep(self._settings.drain_pause)
         self._deadline.end_watches()
         await self._server.stop(self._settings.grace)
-        await self._health_server.stop(None)
+        for server in self._side_doors:
+            await server.stop(None)
         await self._verifier.close()
         await asyncio.to_thread(self._threads.shutdown)
         self._database.close()
+
+
+def add_channelz(server: grpc.aio.Server) -> None:
+    """Shows what gRPC knows of this process: its channels, servers, sockets."""
+    channelz.add_channelz_servicer(server)
+    name = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
+    reflection.enable_server_reflection((name, reflection.SERVICE_NAME), server)
 
 
 async def start(settings: Settings, *, shares_port: bool = False) -> tuple[ContactsServer, int]:
@@ -147,12 +185,14 @@ async def start(settings: Settings, *, shares_port: bool = False) -> tuple[Conta
 async def serve(settings: Settings, *, is_worker: bool = False) -> None:
     """Serves until SIGINT or SIGTERM, then drains. A second signal ends the process at once.
 
-    A worker shares its port with others, and drains when its supervisor dies, too.
+    SIGUSR1 switches the level of the log. A worker shares its port with others, and drains
+    when its supervisor dies, too.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, logs.threshold.switch)
     if is_worker:
         loop.add_reader(sys.stdin, stop.set)
     host, _, port = settings.address.rpartition(":")
@@ -184,8 +224,10 @@ def main() -> None:
         # In the place of this process: who supervises others must not have loaded gRPC.
         command = [sys.executable, "-m", "production.supervisor", *sys.argv[1:]]
         os.execv(sys.executable, command)  # noqa: S606 - the command is our own.
-    logs.set_up(loaded.log)
+    logs.set_up(loaded.log, loaded.log_level)
+    end_tracing = tracing.set_up("contacts-server")
     asyncio.run(serve(loaded, is_worker=args.worker))
+    end_tracing()
 
 
 if __name__ == "__main__":

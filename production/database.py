@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from production import metrics
+from production import metrics, tracing
 
 MIGRATIONS = [
     # One entry a release, never changed once released; {bytes} and {text} are the database's types.
@@ -68,6 +68,16 @@ TYPES = {
 }
 MIGRATION_LOCK = 0x67525043
 """Any number, the same in every process: PostgreSQL's advisory lock while migrating."""
+POSTGRESQL = {
+    # Seconds and, for tcp_user_timeout, milliseconds, after which a silent database is given up:
+    # by default a thread could wait for a quarter of an hour, and more.
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""What libpq is told: https://www.postgresql.org/docs/current/libpq-connect.html."""
 SQLITE_WAIT_MS = 5_000
 """How long a writer waits for another writer of an SQLite file, at most."""
 SQLITE_STEPS = 10_000
@@ -120,7 +130,11 @@ class Database:
         if self.kind not in TYPES:
             raise ValueError(f"a database is sqlite or postgresql, not {self.kind}")
         self._engine = create_engine(
-            url, pool_size=connections, max_overflow=0, hide_parameters=True
+            url,
+            pool_size=connections,
+            max_overflow=0,
+            hide_parameters=True,
+            connect_args=POSTGRESQL if self.kind == "postgresql" else {},
         )
         if self.kind == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
@@ -170,7 +184,11 @@ class Database:
 def _transaction(engine: Engine, kind: str) -> Iterator[Connection]:
     limit = time_limit.get()
     try:
-        with metrics.transaction(kind).time(), engine.begin() as connection:
+        with (
+            tracing.transaction(kind, engine.dialect.name),
+            metrics.transaction(kind).time(),
+            engine.begin() as connection,
+        ):
             yield connection
             limit.check()
     except OperationalError:

@@ -85,7 +85,7 @@ def status_of(error: Exception) -> Status:
         case TimeoutError():
             return _status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
         case OperationalError() | PoolTimeoutError():
-            log.error("the database cannot be used", exc_info=error)
+            log.error("the database cannot be used: %s", str(error).splitlines()[0])
             what = "the database cannot be used at the moment"
             return _status(grpc.StatusCode.UNAVAILABLE, what, _reason("DATABASE"), _retry())
         case _:

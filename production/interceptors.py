@@ -24,8 +24,9 @@ import grpc
 import structlog
 from google.protobuf import message
 from grpc_status import rpc_status
+from opentelemetry import trace
 
-from production import metrics
+from production import metrics, tracing
 from production.authorization import PUBLIC, SCOPES
 from production.database import time_limited
 from production.errors import (
@@ -47,6 +48,9 @@ WATCHES = {"/production.v1.ContactService/WatchContacts", "/grpc.health.v1.Healt
 """Calls that last until the caller leaves or the server stops."""
 REQUEST_ID = "x-request-id"
 CUT_OFF_SECONDS = 0.1
+ROUNDED, EARLY_SECONDS = 0.02, 0.05
+"""A caller's deadline passes, and ends the call, before ours: it began to count earlier, and the
+time that it sends is rounded up, by a hundredth at most."""
 FIRST_MESSAGE_SECONDS = 10
 """How long a call of any kind may take to send its first message."""
 PUBLIC_SECONDS = 2
@@ -55,7 +59,7 @@ MAX_PUBLIC = 5_000
 """Such calls at a time, counted apart: strangers take nobody's place. Each client of ours has one,
 to watch our health."""
 HEALTH = "/grpc.health.v1.Health/"
-"""Not logged: every client and balancer watches it all the time."""
+"""Logged at the level of debug, and not traced: every client and balancer asks all the time."""
 
 log = structlog.get_logger("access")
 
@@ -187,8 +191,13 @@ async def observe(method: str, context: Context) -> AsyncIterator[None]:
         request_id = f"{random.getrandbits(128):032x}"
     started = time.monotonic()
     code = grpc.StatusCode.OK
+    limit = context.time_remaining() or 0
     # No need to unbind: each call has a context of its own.
     structlog.contextvars.bind_contextvars(request_id=request_id)
+    tell = log.debug if method.startswith(HEALTH) else log.info
+    span = trace.INVALID_SPAN if method.startswith(HEALTH) else tracing.serve(method, metadata)
+    if trace_id := tracing.trace_id(span):
+        structlog.contextvars.bind_contextvars(trace_id=trace_id)
     # As a trailer: initial metadata sent from here would cost an extra write, 0.1 ms.
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
     counted = metrics.of(method)
@@ -198,7 +207,7 @@ async def observe(method: str, context: Context) -> AsyncIterator[None]:
         yield
     except asyncio.CancelledError:
         remaining = context.time_remaining()
-        passed = remaining is not None and remaining <= 0
+        passed = remaining is not None and remaining <= limit * ROUNDED + EARLY_SECONDS
         code = grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
         raise
     except grpc.aio.AbortError:
@@ -209,8 +218,8 @@ async def observe(method: str, context: Context) -> AsyncIterator[None]:
         name = getattr(code, "name", str(code))
         counted.in_flight.dec()
         counted.duration(name).observe(seconds)
-        if not method.startswith(HEALTH):
-            log.info("call", method=method, code=name, ms=round(seconds * 1000, 1))
+        tell("call", method=method, code=name, ms=round(seconds * 1000, 1))
+        tracing.end(span, name)
 
 
 @asynccontextmanager

@@ -7,9 +7,11 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import TextIO
+from typing import Literal, TextIO
 
 import structlog
+
+Level = Literal["debug", "info"]
 
 INTERVAL = 0.05
 """Seconds a line waits to be written together with others."""
@@ -59,10 +61,32 @@ class BackgroundWriter:
                 self._file.flush()
 
 
-def set_up(style: str) -> None:
+class Threshold:
+    """Drops what is below a level, which may change at any time."""
+
+    level: Level = "info"
+
+    def switch(self) -> None:
+        """From debug to info, or back. Libraries stay at warning: their details may be secrets."""
+        self.level = "info" if self.level == "debug" else "debug"
+        structlog.get_logger("logs").info("level switched", to=self.level)
+
+    def __call__(
+        self, _logger: object, name: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        if name == "debug" and self.level != "debug":
+            raise structlog.DropEvent
+        return event
+
+
+threshold = Threshold()
+
+
+def set_up(style: str, level: Level = "info") -> None:
     """From now on structlog and logging write to stderr; style is console or json."""
+    threshold.level = level
     renderer = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(sort_keys=True)
         if style == "json"
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ
@@ -77,7 +101,7 @@ def set_up(style: str) -> None:
     writer = BackgroundWriter(sys.stderr)
     atexit.register(writer.close)
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[threshold, *shared, renderer],
         logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from production import logs
 from production.tokens import Issuers
 
 ADDRESS = r"^.+:[0-9]{1,5}$"
@@ -46,6 +47,9 @@ class Settings(BaseSettings):
     health_address: str | None = Field(
         None, pattern=ADDRESS, description="HOST:PORT for health alone, in plaintext, for a kubelet"
     )
+    channelz_address: str | None = Field(
+        None, pattern=ADDRESS, description="HOST:PORT for channelz, on a loopback address only"
+    )
     database: str = Field("sqlite:///build/contacts.db", description="an SQLAlchemy URL")
     connections: int = Field(8, ge=1, le=100, description="to the database, and threads for them")
     max_calls: int = Field(100, ge=1, description="calls at a time; further ones are refused")
@@ -57,6 +61,7 @@ class Settings(BaseSettings):
     )
     grace: float = Field(10, ge=0, description="seconds calls in flight have to finish")
     log_secret: str = Field("", description="what makes callers' pseudonyms; default: at random")
+    log_level: logs.Level = Field("info", description="debug or info; SIGUSR1 switches")
     log: Literal["console", "json"] = Field("console", description="how log lines look")
 
     @model_validator(mode="after")
@@ -66,6 +71,8 @@ class Settings(BaseSettings):
             raise ValueError("CONTACTS_PLAINTEXT and CONTACTS_CLIENT_CA exclude each other")
         if self.plaintext and not is_loopback(self.address):
             raise ValueError("CONTACTS_PLAINTEXT: only on 127.0.0.1, [::1] or localhost")
+        if self.channelz_address and not is_loopback(self.channelz_address):
+            raise ValueError("CONTACTS_CHANNELZ_ADDRESS: only on 127.0.0.1, [::1] or localhost")
         if not (self.plaintext or self.client_ca or self.issuers or self.api_keys):
             raise ValueError(
                 "nobody could call: set CONTACTS_ISSUERS, CONTACTS_API_KEYS or CONTACTS_CLIENT_CA"

@@ -69,18 +69,21 @@ class Supervisor:
         if self._stopping.is_set():
             return
         self._stopping.set()
-        for worker in self._workers:
-            _signal(worker, signal.SIGTERM)
+        self.tell(signal.SIGTERM)
 
     async def wait(self) -> None:
         """Returns when all workers have ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def tell(self, number: signal.Signals) -> None:
+        """Sends a signal to all workers."""
+        for worker in self._workers:
+            _signal(worker, number)
+
     def kill(self) -> None:
         """Ends all workers at once."""
-        for worker in self._workers:
-            _signal(worker, signal.SIGKILL)
+        self.tell(signal.SIGKILL)
 
     async def replace(self) -> None:
         """Starts a new worker for each old one, and lets the old one drain once the new serves."""
@@ -161,7 +164,10 @@ def hold(address: str) -> socket.socket:
 
 
 async def supervise(chosen: Settings) -> None:
-    """Serves with several processes until SIGINT or SIGTERM; SIGHUP replaces them."""
+    """Serves with several processes until SIGINT or SIGTERM; SIGHUP replaces them.
+
+    SIGUSR1 goes on to each of them.
+    """
     if chosen.database.startswith("sqlite") and sqlite3.sqlite_version_info < SAFE_SQLITE:
         log.warning(
             "SQLite before 3.51.3 could damage a file that several processes write; use PostgreSQL",
@@ -185,6 +191,7 @@ async def supervise(chosen: Settings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_stop)
+        loop.add_signal_handler(signal.SIGUSR1, supervisor.tell, signal.SIGUSR1)
         replacing: set[asyncio.Task[None]] = set()
         loop.add_signal_handler(
             signal.SIGHUP, lambda: replacing.add(asyncio.create_task(supervisor.replace()))
@@ -208,7 +215,7 @@ def _signal(worker: Process, number: signal.Signals) -> None:
 
 def main() -> None:
     loaded, _ = settings.from_command_line()
-    logs.set_up(loaded.log)
+    logs.set_up(loaded.log, loaded.log_level)
     try:
         asyncio.run(supervise(loaded))
     except WorkerError:

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+# A job in the background may begin with it ignored, and what we start would be deaf to Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["no_grpc_proxy"] = "localhost,127.0.0.1,[::1]"
 
 ROOT = Path(__file__).parent.parent

@@ -91,6 +91,8 @@ def main() -> None:
     for folder in folders:
         if not (ROOT / folder / "README.md").is_file():
             parser.error(f"there is no {folder}/README.md")
+    # A job in the background may begin with it ignored, and its servers would be deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # What ends us unwinds the stack, so that whatever plays is ended too.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     signal.signal(signal.SIGHUP, lambda number, _frame: sys.exit(128 + number))

@@ -20,10 +20,14 @@ from tour.terminal import Terminal
 PATIENCE = 120.0
 """Seconds a command may take to end, or a server to print what the README shows."""
 
-ENGINES = {"buf": "pip install buf-bin", "curl": "apt install curl"}
+ENGINES = {
+    "buf": "pip install buf-bin",
+    "curl": "apt install curl",
+    "pg_dump": "apt install postgresql",
+}
 """Programs a session may need that are not on every machine, and what brings them."""
 
-FOREIGN = ("GRPC_", "MAKE", "PYTEST_", "PYTHON")
+FOREIGN = ("CONTACTS_", "GRPC_", "MAKE", "OTEL_", "PG", "PYTEST_", "PYTHON")
 """Beginnings of variables that would change what a session prints."""
 NOT_COPIED = (".git", ".venv", "build", "__pycache__", ".*_cache", ".hypothesis")
 PORT = re.compile(

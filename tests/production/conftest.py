@@ -1,26 +1,15 @@
 """Databases to test on: SQLite always, PostgreSQL where its programs are."""
 
 import os
-import pwd
-import shutil
-import signal
-import subprocess
-import tempfile
-import threading
-from pathlib import Path
 
 import pytest
 import structlog
 from sqlalchemy import create_engine, text
 
+from production import development_postgresql
 from production.changes import Changes
 from production.contacts import Contacts
 from production.database import Database
-
-# Debian keeps PostgreSQL's programs off the PATH.
-POSTGRES_PATH = os.pathsep.join(
-    [os.environ["PATH"], *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin")))]
-)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,52 +23,33 @@ def log_to_logging():
 
 @pytest.fixture(scope="session")
 def postgresql():
-    """The URL of a PostgreSQL of our own, which listens on a Unix socket only."""
-    initdb, postgres = (shutil.which(name, path=POSTGRES_PATH) for name in ("initdb", "postgres"))
-    if not (initdb and postgres):
-        if os.environ.get("TOUR_REQUIRE") == "all":
-            pytest.fail("PostgreSQL is absent: apt install postgresql", pytrace=False)
-        pytest.skip("absent: PostgreSQL (apt install postgresql)")
-    as_user = []
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # Short: a socket's path may have 100 characters.
+    """The URL of a PostgreSQL of our own, with {} for a database's name."""
     try:
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root.
-            # Not Popen's own `user`, which forks: gRPC's threads do not survive a fork.
-            nobody = pwd.getpwnam("nobody")
-            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-            ids = f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}"
-            as_user = ["setpriv", *ids, "--clear-groups", "--"]
-        data = folder / "data"
-        command = [initdb, "--no-sync", "--auth=trust", "--username=postgres", "-D", data]
-        subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-        command = [postgres, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
-        with subprocess.Popen(
-            [*as_user, *command], stderr=subprocess.PIPE, text=True, cwd=folder
-        ) as process:
-            for line in process.stderr:
-                if "ready to accept connections" in line:
-                    break
-            # Goes on reading: a full pipe would stop the database.
-            threading.Thread(target=process.stderr.read).start()
-            yield f"postgresql+psycopg://postgres@/{{}}?host={folder}"
-            process.send_signal(signal.SIGINT)  # Ends it although connections are open.
-    finally:
-        shutil.rmtree(folder)
+        with development_postgresql.running() as url:
+            yield url
+    except development_postgresql.AbsentError as error:
+        if os.environ.get("TOUR_REQUIRE") == "all":
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def postgresql_url(postgresql):
+    """The URL of a new, empty database of PostgreSQL."""
+    name = f"test_{os.urandom(8).hex()}"
+    admin = create_engine(postgresql.format("postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return postgresql.format(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request, tmp_path):
-    """The URL of a new, empty database."""
+    """The URL of a new, empty database, of each kind."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/contacts.db"
-        return
-    template = request.getfixturevalue("postgresql")
-    name = f"test_{os.urandom(8).hex()}"
-    admin = create_engine(template.format("postgres"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield template.format(name)
-    admin.dispose()
+        return f"sqlite:///{tmp_path}/contacts.db"
+    return request.getfixturevalue("postgresql_url")
 
 
 @pytest.fixture

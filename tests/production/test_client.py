@@ -3,15 +3,19 @@
 import asyncio
 import os
 import random
+import signal
 from contextlib import suppress
 
 import grpc
 import pytest
+from sqlalchemy import create_engine, text
 
-from production.contacts_client import ContactsClient, ContactsError
+from production import database
+from production.contacts_client import CALL_SECONDS, ContactsClient, ContactsError
 from production.contacts_server import start
+from production.contacts_servicer import ContactServicer
 from production.settings import Settings
-from production.v1.contacts_pb2 import WatchContactsResponse
+from production.v1.contacts_pb2 import Contact, WatchContactsResponse
 from protobuf_demo.addressbook_pb2 import AddressBook, Person
 from tests.conftest import WAIT
 
@@ -80,6 +84,21 @@ def test_what_is_wrong_with_a_request_is_told_by_field(use):
     use(work)
 
 
+def test_the_server_knows_how_long_the_client_waits(use, monkeypatch):
+    """By a timeout in the service config it would not, and the call would end too early."""
+    told = []
+
+    async def get_contact(_self, _request, context):
+        told.append(context.time_remaining())
+        return Contact()
+
+    monkeypatch.setattr(ContactServicer, "GetContact", get_contact)
+
+    use(lambda client: client.get("contacts/ada-1"))
+
+    assert CALL_SECONDS - 1 < told[0] <= CALL_SECONDS * 1.01
+
+
 def test_a_watch_goes_on_when_its_server_is_replaced(settings, run_async):
     async def work():
         server, port = await start(settings)
@@ -111,6 +130,72 @@ async def until(condition, tasks):
                 if task.done():
                     task.result()
             await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """disk["pages"] is how many pages an SQLite file may have before its disk is full."""
+    room = {"pages": 1 << 30}
+    begin = database._begin_sqlite
+
+    def begin_in_room(connection):
+        sqlite = connection.connection.driver_connection
+        sqlite.execute(f"PRAGMA max_page_count = {room['pages']}")
+        begin(connection)
+
+    monkeypatch.setattr(database, "_begin_sqlite", begin_in_room)
+    return room
+
+
+def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(disk, use, caplog):
+    async def work(client):
+        disk["pages"] = 1  # SQLite takes what there is already.
+        acknowledged = []
+        with pytest.raises(ContactsError) as raised:
+            for number in range(100, 1000):
+                person = Person(name=f"{number}{'x' * 190}")
+                acknowledged.append(await client.create(person))
+        assert raised.value.code == grpc.StatusCode.UNAVAILABLE
+        assert [c async for c in client.list()] == acknowledged
+
+        disk["pages"] = 1 << 30
+        acknowledged.append(await client.create(Person(name="y")))
+        assert [c async for c in client.list()] == acknowledged
+
+    use(work)
+    (said,) = {record.getMessage() for record in caplog.records if record.levelname == "ERROR"}
+    assert said.endswith("database or disk is full")
+
+
+def test_a_database_that_goes_away_and_comes_back_loses_no_call(use, settings, postgresql_url):
+    """PostgreSQL ends all connections and starts again when one of its processes is killed."""
+    settings.database = postgresql_url
+    acknowledged, going = [], True
+
+    async def work(client):
+        nonlocal going
+
+        async def load():
+            while going:
+                acknowledged.append(await client.create(Person(name="Ada")))
+
+        tasks = [asyncio.create_task(load()) for _ in range(4)]
+        await until(lambda: len(acknowledged) > 20, tasks)
+        engine = create_engine(postgresql_url)
+        with engine.connect() as connection:
+            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+            os.kill(pid, signal.SIGKILL)
+            connection.invalidate()
+        engine.dispose()
+        seen = len(acknowledged)
+        await until(lambda: len(acknowledged) > seen + 20, tasks)
+        going = False
+        await asyncio.gather(*tasks)
+
+        stored = {contact.name async for contact in client.list(page_size=1000)}
+        assert stored == {contact.name for contact in acknowledged}
+
+    use(work)
 
 
 @pytest.mark.slow

@@ -1,10 +1,17 @@
 """Log lines are written without keeping anybody waiting."""
 
 import os
+import signal
 import threading
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from production import logs
 from production.logs import BackgroundWriter
+
+WAIT = 30
 
 
 def test_lines_are_written_in_their_order(tmp_path):
@@ -35,3 +42,34 @@ def test_a_full_pipe_keeps_nobody_waiting_and_loss_is_told(monkeypatch):
 
     assert any(line.endswith(" log lines dropped\n") for line in read)
     assert sum(line.startswith("x") for line in read) < 1000
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_switches_the_level_of_all_workers(spawn_server, tmp_path, workers):
+    """Calls of health are told at the level of debug."""
+    database = {"CONTACTS_DATABASE": f"sqlite:///{tmp_path}/contacts.db"}
+    process, address = spawn_server(
+        "-m", "production.contacts_server", "--plaintext", "--address", "127.0.0.1:0",
+        "--workers", workers, env=os.environ | database | {"CONTACTS_DRAIN_PAUSE": "0"},
+    )  # fmt: skip
+
+    def check_health():
+        with grpc.insecure_channel(address) as channel:
+            request = health_pb2.HealthCheckRequest()
+            health_pb2_grpc.HealthStub(channel).Check(request, timeout=WAIT)
+
+    check_health()
+    switched = []
+    for to in ("debug", "info"):
+        process.send_signal(signal.SIGUSR1)
+        while len(switched) < int(workers):
+            line = process.stderr.readline()
+            assert "Health" not in line
+            switched += [line] if f"to={to}" in line else []
+        switched.clear()
+        if to == "debug":
+            check_health()
+            while "method=/grpc.health.v1.Health/Check" not in process.stderr.readline():
+                pass
+    process.terminate()
+    assert "Health" not in process.communicate(timeout=WAIT)[1]

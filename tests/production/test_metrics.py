@@ -28,7 +28,7 @@ from production.v1.contacts_pb2 import (
 from production.v1.contacts_pb2_grpc import ContactServiceStub
 from tests.conftest import ROOT, WAIT
 
-OBSERVABILITY = ROOT / "production/observability"
+OPERATIONS = ROOT / "production/operations"
 LIST = f"/{SERVICE}/ListContacts"
 GET = f"/{SERVICE}/GetContact"
 SERVER = "production.contacts_server"
@@ -168,7 +168,7 @@ def programs():
 
 def test_the_alert_rules_are_what_prometheus_reads(programs):
     checked = subprocess.run(
-        [programs[1], "check", "rules", OBSERVABILITY / "alerts.yml"],
+        [programs[1], "check", "rules", OPERATIONS / "alerts.yml"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -180,7 +180,7 @@ def prometheus(programs, run_async, tmp_path, spawn_program):
     """A running Prometheus that scrapes this process; asks it: prometheus("query", query=...)."""
     runner = run_async(metrics.serve("127.0.0.1:0"))
     # The same rules, for people in a hurry: what takes minutes takes seconds.
-    rules = (OBSERVABILITY / "alerts.yml").read_text().replace("[5m]", "[3s]")
+    rules = (OPERATIONS / "alerts.yml").read_text().replace("[5m]", "[3s]")
     (tmp_path / "alerts.yml").write_text(re.sub("for: .*", "for: 0s", rules))
     (tmp_path / "prometheus.yml").write_text(
         json.dumps(
@@ -295,7 +295,7 @@ def test_prometheus_counts_what_was_called_and_every_panel_shows_something(launc
         stub.ListContacts(ListContactsRequest(), timeout=WAIT)
     wait_until(lambda: counted() == before + 37)
 
-    panels = json.loads((OBSERVABILITY / "dashboard.json").read_text())["panels"]
+    panels = json.loads((OPERATIONS / "dashboard.json").read_text())["panels"]
     for panel in panels:
         query = panel["targets"][0]["expr"].replace("$__rate_interval", "10s")
         wait_until(lambda query=query: prometheus("query", query=query)["result"])

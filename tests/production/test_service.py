@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, ResourceInfo, RetryInfo
+from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
@@ -660,6 +661,20 @@ def test_health_and_reflection_answer(channel):
     (answer,) = reflection.ServerReflectionInfo(iter([request]), timeout=TIMEOUT)
     services = [service.name for service in answer.list_services_response.service]
     assert SERVICE in services
+
+
+def test_channelz_shows_what_gRPC_counts_behind_a_door_of_its_own(launch):
+    server, channel = launch(channelz_address="127.0.0.1:0")
+    ContactServiceStub(channel).ListContacts(ListContactsRequest(), timeout=TIMEOUT)
+    request = channelz_pb2.GetServersRequest()
+
+    with grpc.insecure_channel(f"127.0.0.1:{server.channelz_port}") as beside:
+        found = channelz_pb2_grpc.ChannelzStub(beside).GetServers(request, timeout=TIMEOUT)
+    code = refusal(channelz_pb2_grpc.ChannelzStub(channel).GetServers, request)[0]
+
+    # Of this process: there may be servers of other tests.
+    assert any(one.data.calls_succeeded >= 1 for one in found.server)
+    assert code == Code.UNIMPLEMENTED
 
 
 def test_a_stopping_server_says_so_ends_watches_and_finishes_calls(launch, stuck, run_async):

@@ -18,6 +18,7 @@ from production import settings
         ({"CLIENT_CA": "ca.pem"}, {"plaintext": True}, "exclude each other"),
         ({"ADDRESS": "50051"}, {"plaintext": True}, "CONTACTS_ADDRESS: String should match"),
         ({"GRACE": "-1", "LOG": "loud"}, {"plaintext": True}, "CONTACTS_GRACE: .*\nCONTACTS_LOG: "),
+        ({"CHANNELZ_ADDRESS": "[::]:1"}, {"plaintext": True}, "CONTACTS_CHANNELZ_ADDRESS: only on"),
         ({}, {"plaintext": True, "workers": 0}, "CONTACTS_WORKERS: Input should be greater"),
     ],
 )

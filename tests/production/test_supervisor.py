@@ -26,6 +26,7 @@ def launch(spawn_server, tmp_path):
 
     def launch(**changes):
         environment = os.environ | {
+            "TMPDIR": str(tmp_path),  # What a killed supervisor leaves.
             "CONTACTS_DATABASE": f"sqlite:///{tmp_path}/contacts.db",
             "CONTACTS_DRAIN_PAUSE": "0.2",
             "CONTACTS_LOG": "json",

@@ -82,6 +82,22 @@ def test_a_folder_without_readme_is_a_usage_error(run):
     assert result.stderr.endswith("error: there is no nowhere/README.md\n")
 
 
+def test_ctrl_c_is_heard_by_a_tour_that_began_with_it_ignored(spawn, tmp_path):
+    """As jobs in the background of a script do."""
+    program = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "tour", "helloworld"])
+"""
+    process = spawn("-c", program, env=os.environ | {"TMPDIR": str(tmp_path)})
+    next(line for line in iter(process.stdout.readline, "") if "listening on" in line)
+
+    process.send_signal(signal.SIGINT)
+    stderr = process.communicate(timeout=WAIT)[1]
+
+    assert stderr == "\ninterrupted; nothing is left running\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_ends_the_tour_and_all_it_started(number, spawn, tmp_path):
     process = spawn("-m", "tour", "helloworld", env=os.environ | {"TMPDIR": str(tmp_path)})
