@@ -74,8 +74,10 @@ SERVICE_CONFIG: dict[str, Any] = {
 }
 OPTIONS = [
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    ("grpc.keepalive_time_ms", 20_000),  # The server allows one ping in 10 s.
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A dead connection is noticed after 30 s. The server allows one ping in 10 s.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # grpc.keepalive_timeout_ms would leave it at 60 s.
+    ("grpc.http2.max_pings_without_data", 0),  # Else gRPC sends two, then one a minute.
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 CHUNK = 500

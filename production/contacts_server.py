@@ -58,8 +58,8 @@ OPTIONS = [
     # Find dead clients, and let clients find us dead: they may ping every 10 s (the client does
     # every 20), where gRPC's default is 5 minutes and answers more with too_many_pings.
     ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_connection_idle_ms", 15 * 60_000),
     # Clients come back, and find new servers. It is also the only end of a call whose caller
