@@ -5,14 +5,19 @@ python -m benchmarks.production_server bare
 
 import argparse
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
 
 from benchmarks.load import CONTACT
-from production import authentication, contacts_server, interceptors, logs
+from production import authentication, contacts_server, interceptors, logs, tracing
 from production.authentication import Authentication
 from production.authorization import DEVELOPMENT, principal
 from production.contacts import Contacts
@@ -25,9 +30,10 @@ from production.v1.contacts_pb2_grpc import add_ContactServiceServicer_to_server
 from protobuf_demo.addressbook_pb2 import Person
 
 LAYERS = ["adapter", "observe", "errors", "authentication", "admission", "deadline"]
-VARIANTS = ["bare", *LAYERS, "whole"]
+VARIANTS = ["bare", *LAYERS, "whole", "traced"]
 """Bare: the servicer and its storage, with nothing around. Then each layer on top of those before
-it, and at last the service as it is started, with its options, health and reflection."""
+it, then the service as it is started, with its options, health and reflection; and at last the same
+with traces, of which one in ten is sent to a collector."""
 
 
 def interceptor(variant: str, settings: Settings) -> Interceptor:
@@ -58,6 +64,16 @@ async def serve_part(variant: str, settings: Settings, database: Database) -> No
         await server.stop(None)
 
 
+@contextmanager
+def collector() -> Iterator[str]:
+    """A collector in a process of its own; its address."""
+    command = [sys.executable, "-m", "production.lessons.trace_collector", "--address=127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout  # noqa: S101 - for the type checker.
+        yield process.stdout.readline().split()[-1]
+        process.kill()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve a part of ContactService.")
     parser.add_argument("variant", choices=VARIANTS)
@@ -78,6 +94,12 @@ def main() -> None:
         Contacts(database).create(DEVELOPMENT.name, request)
         if args.variant == "whole":
             asyncio.run(contacts_server.serve(settings))
+        elif args.variant == "traced":
+            with collector() as address:
+                os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{address}"
+                end_tracing = tracing.set_up("benchmark")
+                asyncio.run(contacts_server.serve(settings))
+                end_tracing()
         else:
             asyncio.run(serve_part(args.variant, settings, database))
         database.close()
