@@ -1,104 +1,89 @@
-"""A client cancels its call: an asyncio handler is interrupted, a thread must look.
+"""A client cancels its calls to a server of threads: what handlers notice, what the client gets.
 
-python -m production.lessons.cancellation
+GRPC_VERBOSITY=NONE python -m production.lessons.cancellation
 """
 
 import argparse
-import asyncio
-import queue
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from queue import SimpleQueue
+from typing import Any
 
 import grpc
 
-from helloworld.helloworld_pb2 import HelloReply, HelloRequest
-from helloworld.helloworld_pb2_grpc import (
-    GreeterServicer,
-    GreeterStub,
-    add_GreeterServicer_to_server,
-)
-
-WORK_S = 0.5
-Events = queue.Queue[str]
+WORK = 1.0
+"""Seconds that a handler works when nothing stops it."""
 
 
-class Threaded(GreeterServicer):
-    """Works in a thread; with attention it looks whether anybody still waits."""
+class Handlers(grpc.GenericRpcHandler):
+    """Three ways to handle a call. Each says when it has begun, and how it has ended."""
 
-    def __init__(self, events: Events, *, attentive: bool) -> None:
-        self._events, self._attentive = events, attentive
+    def __init__(self) -> None:
+        self.said: SimpleQueue[str] = SimpleQueue()
 
-    def SayHello(self, request: HelloRequest, context: grpc.ServicerContext) -> HelloReply:
-        ended = threading.Event()
-        context.add_callback(ended.set)
-        self._events.put("began")
-        for _ in range(5):
-            if self._attentive and ended.wait(WORK_S / 5):
-                self._events.put("stopped")
-                return HelloReply()
-            if not self._attentive:
-                threading.Event().wait(WORK_S / 5)  # Stands for work that nothing interrupts.
-        self._events.put("worked to the end, for nobody")
-        return HelloReply()
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        if details.method == "/generator":
+            return grpc.unary_stream_rpc_method_handler(self.generator)
+        return grpc.unary_unary_rpc_method_handler(getattr(self, details.method.strip("/")))
 
+    def thread(self, _: bytes, context: grpc.ServicerContext) -> bytes:
+        self.said.put("begun")
+        time.sleep(WORK)  # Stands for work that never looks up.
+        self.said.put(f"done, is_active() is {context.is_active()}")
+        return b""
 
-class Asyncio(GreeterServicer):
-    """Works as a coroutine."""
+    def thread_with_event(self, _: bytes, context: grpc.ServicerContext) -> bytes:
+        gone = threading.Event()
+        if not context.add_callback(gone.set):
+            gone.set()  # The call was over before.
+        self.said.put("begun")
+        self.said.put("the event is set" if gone.wait(WORK) else "done")
+        return b""
 
-    def __init__(self, events: Events) -> None:
-        self._events = events
-
-    async def SayHello(
-        self, request: HelloRequest, context: grpc.aio.ServicerContext[HelloRequest, HelloReply]
-    ) -> HelloReply:
-        self._events.put("began")
+    def generator(self, _: bytes, __: grpc.ServicerContext) -> Iterator[bytes]:
+        self.said.put("begun")
         try:
-            await asyncio.sleep(WORK_S)
-        except asyncio.CancelledError:
-            self._events.put("CancelledError")
+            while True:
+                yield bytes(1 << 16)  # The client does not read: soon this blocks.
+        except GeneratorExit:
+            self.said.put("GeneratorExit at yield")
             raise
-        self._events.put("worked to the end, for nobody")
-        return HelloReply()
 
 
-def cancelled(port: int, events: Events) -> str:
-    """Calls, cancels as soon as the server works; returns what the server did then."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = GreeterStub(channel).SayHello.future(HelloRequest(), timeout=30)
-        events.get()
-        call.cancel()
-        return f"client: {call.code().name:12}server: {events.get()}"
-
-
-def show_threaded(*, attentive: bool) -> str:
-    """What a threaded server does."""
-    events: Events = queue.Queue()
-    server = grpc.server(ThreadPoolExecutor(1))
-    add_GreeterServicer_to_server(Threaded(events, attentive=attentive), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    seen = cancelled(port, events)
-    server.stop(None).wait()
-    return seen
-
-
-async def show_asyncio() -> str:
-    """What an asyncio server does."""
-    events: Events = queue.Queue()
-    server = grpc.aio.server()
-    add_GreeterServicer_to_server(Asyncio(events), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    seen = await asyncio.to_thread(cancelled, port, events)
-    await server.stop(None)
-    return seen
+def show(handlers: Handlers, name: str, channel: grpc.Channel) -> None:
+    """Cancels a call, and prints when and how both sides end."""
+    is_stream = name == "generator"
+    method: Any = (channel.unary_stream if is_stream else channel.unary_unary)(f"/{name}")
+    call = method(b"") if is_stream else method.future(b"")
+    handlers.said.get(timeout=30)
+    cancelled_at = time.monotonic()
+    call.cancel()
+    try:
+        client = repr(next(call) if is_stream else call.result())
+    except grpc.RpcError:
+        client = "RpcError"
+    except grpc.FutureCancelledError:
+        client = "FutureCancelledError"
+    how = handlers.said.get(timeout=30)
+    seconds = time.monotonic() - cancelled_at
+    print(f"{name:19}{seconds:.0f} s  {how:28}{client}, {call.code().name}")
 
 
 def main() -> None:
-    argparse.ArgumentParser(description="Show what a cancelled call does to a server.").parse_args()
-    print("thread:                ", show_threaded(attentive=False))
-    print("thread, with attention:", show_threaded(attentive=True))
-    print("asyncio:               ", asyncio.run(show_asyncio()))
+    argparse.ArgumentParser(description="Cancel calls to a server of threads.").parse_args()
+    handlers = Handlers()
+    with ExitStack() as stack:
+        server = grpc.server(ThreadPoolExecutor(1), handlers=[handlers])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        stack.callback(server.stop, None)
+        channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
+        print(f"{'handler':19}{'ends after':33}the client gets")
+        for name in ("thread", "thread_with_event", "generator"):
+            show(handlers, name, channel)
 
 
 if __name__ == "__main__":

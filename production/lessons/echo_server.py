@@ -16,7 +16,6 @@ from functools import cache, partial
 from typing import Self
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
 from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse
 from protos.echo.v1.echo_pb2_grpc import (
@@ -63,15 +62,11 @@ class Call:
     def __exit__(self, *_: object) -> None:
         code = self._context.code() or grpc.StatusCode.OK  # type: ignore[attr-defined]
         seconds = time.monotonic() - self._started
-        is_over = self._ended.is_set() or self.left() == 0
-        end = f"given up by its caller after {seconds:.1f} s" if is_over else code.name
+        # At a deadline the server further on may be heard of before our own caller is.
+        is_given_up = self._ended.is_set() or self.left() == 0
+        end = f"given up by its caller after {seconds:.1f} s" if is_given_up else code.name
         left = "" if self._left_at_start is None else f", {self._left_at_start:.1f} s left"
         self._report(f"{self._name}: attempt {self._attempt}{left}: {end}")
-
-    def ends_within(self, delay: Duration) -> bool:
-        """Waits so long, or until nobody waits for the call any more; tells which."""
-        # A thread cannot be cancelled: what takes long must look whether its call still lives.
-        return self._ended.wait(delay.ToMicroseconds() / 1e6)
 
     def received(self, request: EchoRequest) -> None:
         """Counts a request, and refuses one that cannot be carried out."""
@@ -82,7 +77,8 @@ class Call:
         """The responses that a request orders. Fewer when the call ends before."""
         for _ in range(count):
             self._fail_if_ordered(request)
-            if self.ends_within(request.delay):
+            # A thread cannot be cancelled. What takes long must look whether anybody still waits.
+            if self._ended.wait(request.delay.ToMicroseconds() / 1e6):
                 return
             self._responses += 1
             yield self._response(request)
@@ -140,16 +136,16 @@ class EchoServicer(EchoServiceServicer):
         with self._call(context) as call:
             call.received(request)
             if request.via:
-                return self._pass_on(request, context, call)
+                return self._pass_on(request, context, call.left())
             return next(call.answers(request, 1), EchoResponse())
 
-    def _pass_on(self, request: EchoRequest, context: Context, call: Call) -> EchoResponse:
+    def _pass_on(
+        self, request: EchoRequest, context: Context, timeout: float | None
+    ) -> EchoResponse:
         """Asks the next server, for as long as our own caller waits."""
-        if call.ends_within(request.delay):
-            return EchoResponse()
         stub = EchoServiceStub(self._channel(request.via[0]))
         del request.via[0]
-        asked = stub.UnaryEcho.future(request, timeout=call.left())
+        asked = stub.UnaryEcho.future(request, timeout=timeout)
         context.add_callback(asked.cancel)  # type: ignore[arg-type]  # It returns a bool.
         try:
             return asked.result()

@@ -1,89 +1,93 @@
-"""Errors that programs and people can read: details in a status, a text in the caller's language.
+"""An error for machines and for people: google.rpc.Status, in English and in Chinese.
 
-python -m production.lessons.rich_errors
+GRPC_VERBOSITY=NONE python -m production.lessons.rich_errors
 """
 
 import argparse
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
-from google.protobuf.any_pb2 import Any
-from google.rpc.code_pb2 import INVALID_ARGUMENT
+from google.protobuf import any_pb2
+from google.protobuf.text_format import MessageToString
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, LocalizedMessage
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from helloworld import greeting, helloworld_pb2_grpc
 from helloworld.helloworld_pb2 import HelloReply, HelloRequest
-from helloworld.helloworld_pb2_grpc import (
-    GreeterServicer,
-    GreeterStub,
-    add_GreeterServicer_to_server,
-)
 
-TEXTS = {"en": "Please tell us your name.", "zh": "请告诉我们您的名字。"}
+DETAILS = "grpc-status-details-bin"
+TEXTS = {
+    "en": {"NAME_EMPTY": "Please tell us your name.", "NAME_TOO_LONG": "That name is too long."},
+    "zh": {"NAME_EMPTY": "请填写您的姓名。", "NAME_TOO_LONG": "您填写的姓名太长。"},
+}
 
 
-class Greeter(GreeterServicer):
-    """Refuses to greet nobody."""
+class Greeter(helloworld_pb2_grpc.GreeterServicer):
+    """Chapter 2's Greeter, whose errors have details."""
 
     def SayHello(self, request: HelloRequest, context: grpc.ServicerContext) -> HelloReply:
-        if not request.name:
-            language = str(dict(context.invocation_metadata()).get("accept-language", "en"))[:2]
-            context.abort_with_status(rpc_status.to_status(nameless(language)))
-        if request.name == "everybody":  # Details ride in metadata, which has a limit.
-            context.abort_with_status(rpc_status.to_status(nameless("en", mistakes=1_000)))
-        return HelloReply(message=f"Hello, {request.name}!")
+        try:
+            message = greeting.greet(request.name)
+        except ValueError as error:
+            status = invalid(request.name, str(error), language(context))
+            context.abort_with_status(rpc_status.to_status(status))
+        return HelloReply(message=message)
 
 
-def nameless(language: str, mistakes: int = 1) -> Status:
-    """What is wrong: for programs by field and reason, for people in their language."""
-    request = BadRequest()
-    for _ in range(mistakes):
-        request.field_violations.add(field="name", description="must not be empty")
-    status = Status(code=INVALID_ARGUMENT, message="name must not be empty")
+def invalid(name: str, why: str, locale: str) -> Status:
+    """INVALID_ARGUMENT, for a programmer, a program and a person."""
+    reason = "NAME_TOO_LONG" if name.strip() else "NAME_EMPTY"
+    status = Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message=why)
     for detail in (
-        request,
-        ErrorInfo(reason="NAME_EMPTY", domain="greeter.example.com"),
-        LocalizedMessage(locale=language, message=TEXTS.get(language, TEXTS["en"])),
+        BadRequest(field_violations=[BadRequest.FieldViolation(field="name", description=why)]),
+        # Do not copy this: what is quoted can be long.
+        ErrorInfo(reason=reason, domain="greeter.example.com", metadata={"name": name}),
+        LocalizedMessage(locale=locale, message=TEXTS[locale][reason]),
     ):
-        packed = Any()
+        packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
     return status
 
 
-def explain(error: grpc.Call) -> str:
-    """What an error says to a program and to a person."""
-    status = rpc_status.from_call(error)
-    if status is None:
-        return "without details"
-    info, text = ErrorInfo(), LocalizedMessage()
-    for detail in status.details:  # Those that a client does not know, it leaves alone.
-        detail.Unpack(info) or detail.Unpack(text)
-    return f"{info.reason} | {text.message}"
+def language(context: grpc.ServicerContext) -> str:
+    """The first language the caller reads that we write. Production weighs q values, too."""
+    accepted = str(dict(context.invocation_metadata()).get("accept-language", ""))
+    languages = [tag.strip()[:2].lower() for tag in accepted.split(",")]
+    return next((language for language in languages if language in TEXTS), "en")
 
 
-def show(address: str) -> None:
-    """Asks for greetings that are refused, and prints how."""
-    with grpc.insecure_channel(address) as channel:
-        stub = GreeterStub(channel)
-        for name, language in (("", "en-GB"), ("", "zh-CN"), ("", "fr"), ("everybody", "en")):
-            try:
-                stub.SayHello(
-                    HelloRequest(name=name), metadata=(("accept-language", language),), timeout=10
-                )
-            except grpc.RpcError as error:
-                assert isinstance(error, grpc.Call)  # noqa: S101 - the error is its call, too.
-                print(f"{language:6}{error.code().name}: {error.details()} | {explain(error)}")
+def show(stub: helloworld_pb2_grpc.GreeterStub, name: str, accepted: str) -> None:
+    """Prints the parts of the error that greeting name brings."""
+    print(f"accept-language: {accepted}, a name of {len(name)} characters")
+    try:
+        metadata = (("accept-language", accepted),)
+        stub.SayHello(HelloRequest(name=name), timeout=30, metadata=metadata)
+    except grpc.RpcError as error:
+        call: Any = error  # It is both.
+        print(f"  {call.code().name}: {call.details()}")
+        print(f"  {DETAILS}: {len(dict(call.trailing_metadata()).get(DETAILS, b''))} bytes")
+        status = rpc_status.from_call(call)  # None when there are no details.
+        for packed in status.details if status else []:
+            for detail in (BadRequest(), ErrorInfo(), LocalizedMessage()):
+                if packed.Unpack(detail):
+                    text = MessageToString(detail, as_one_line=True, as_utf8=True)
+                    print(f"  {type(detail).__name__}: {text}")
 
 
 def main() -> None:
     argparse.ArgumentParser(description="Show errors with details.").parse_args()
-    server = grpc.server(ThreadPoolExecutor(1))
-    add_GreeterServicer_to_server(Greeter(), server)
+    server = grpc.server(ThreadPoolExecutor(2))
+    helloworld_pb2_grpc.add_GreeterServicer_to_server(Greeter(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    show(f"127.0.0.1:{port}")
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = helloworld_pb2_grpc.GreeterStub(channel)
+        show(stub, "", "en")
+        show(stub, "", "zh-CN,zh;q=0.9")
+        show(stub, "x" * 20_000, "fr")
     server.stop(None).wait()
 
 

@@ -46,7 +46,7 @@ class EchoRequest(_message.Message):
     """payload is for the size of the request. It does not come back."""
     @_builtins.property
     def delay(self) -> _duration_pb2.Duration:
-        """delay is waited before each response, and before a call is passed on."""
+        """delay is waited before each response."""
 
     @_builtins.property
     def failure(self) -> Global___Failure:
