@@ -189,7 +189,7 @@ def start(
     """
     server = grpc.server(
         ThreadPoolExecutor(max_workers=32, thread_name_prefix=name),
-        options=[("grpc.so_reuseport", 0), *options],
+        options=[*options, ("grpc.so_reuseport", 0)],  # What comes first counts.
     )
     add_EchoServiceServicer_to_server(EchoServicer(name, report), server)
     port = server.add_insecure_port(address)
