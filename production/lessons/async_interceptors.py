@@ -1,142 +1,142 @@
-"""The asyncio twin of interceptors.py: what differs when everything is a coroutine.
+"""An interceptor of an asyncio server, and what it sees of each kind of call.
 
-python -m production.lessons.async_interceptors
+    python -m production.lessons.async_interceptors
+
+The twin of interceptors.py.
 """
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+import inspect
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from google.rpc.code_pb2 import NOT_FOUND
 
 from production.lessons import interceptors
-from production.lessons.echo_server import CODES
-from production.lessons.interceptors import MAKERS, tell
-from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse, Failure
+from production.lessons.interceptors import CALLER, CALLS, ROW, Tell, kind_of
+from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse
 from protos.echo.v1.echo_pb2_grpc import (
     EchoServiceServicer,
-    EchoServiceStub,
     add_EchoServiceServicer_to_server,
 )
 
-Handler = Any
-Context = grpc.aio.ServicerContext[Any, Any]
+Requests = AsyncIterator[EchoRequest]
+Responses = AsyncIterator[EchoResponse]
 
 
-class Echo(EchoServiceServicer):
-    """Echoes, as short as it can be."""
+class Observe(grpc.aio.ServerInterceptor):
+    """Tells how calls end, and how long they take; wraps_streams=False shows how not to."""
 
-    async def UnaryEcho(self, request: EchoRequest, context: Context) -> EchoResponse:
-        return EchoResponse(message=request.message)
+    def __init__(self, tell: Tell, wraps_streams: bool) -> None:
+        self._tell, self._wraps_streams = tell, wraps_streams
 
-    async def ServerStreamingEcho(
-        self, request: EchoRequest, context: Context
-    ) -> AsyncIterator[EchoResponse]:
-        for _ in range(request.response_count):
-            yield EchoResponse(message=request.message)
-            if request.failure.code:
-                await context.abort(CODES[request.failure.code])
-
-    async def ClientStreamingEcho(
-        self, request_iterator: AsyncIterator[EchoRequest], context: Context
-    ) -> EchoResponse:
-        return EchoResponse(request_count=len([request async for request in request_iterator]))
-
-    async def BidirectionalStreamingEcho(
-        self, request_iterator: AsyncIterator[EchoRequest], context: Context
-    ) -> AsyncIterator[EchoResponse]:
-        async for request in request_iterator:
-            yield EchoResponse(message=request.message)
-
-
-class Log(grpc.aio.ServerInterceptor):
-    """Prints one line for each call, when it has ended."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        CALLER.set(dict(handler_call_details.invocation_metadata).get("x-caller", "(nobody)"))
         handler = await continuation(handler_call_details)
-        if handler is None:  # No such method.
+        if handler is None:  # No such method: gRPC answers UNIMPLEMENTED.
             return None
-        behaviour = (
-            handler.unary_unary
-            or handler.unary_stream
-            or handler.stream_unary
-            or handler.stream_stream
-        )
-        method = handler_call_details.method.rpartition("/")[2]
+        behaviour = getattr(handler, kind_of(handler))
+        # A stream may also come from a coroutine, which writes it by context.write.
+        is_generator = inspect.isasyncgenfunction(behaviour)
 
-        async def once(request: Any, context: Context) -> Any:
-            try:
-                return await behaviour(request, context)
-            finally:
-                tell(method, context)
+        async def coroutine(request: Any, context: Any) -> Any:
+            with self._observed(context):
+                result = behaviour(request, context)
+                return result if is_generator else await result
 
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            try:
+        async def generator(request: Any, context: Any) -> AsyncIterator[Any]:
+            with self._observed(context):
                 async for response in behaviour(request, context):
                     yield response
-            finally:
-                tell(method, context)
 
-        make = MAKERS[handler.request_streaming, handler.response_streaming]
-        wrapped = stream if handler.response_streaming else once
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+        return getattr(grpc, f"{kind_of(handler)}_rpc_method_handler")(
+            generator if is_generator and self._wraps_streams else coroutine,
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
 
-
-async def identify(_self: Any, continuation: Any, client_call_details: Any, request: Any) -> Any:
-    """Adds who calls to the metadata of a call."""
-    metadata = (*(client_call_details.metadata or ()), ("x-caller", "ada"))
-    return await continuation(client_call_details._replace(metadata=metadata), request)
-
-
-# One class for all four would be asked for unary-unary calls only.
-IDENTIFY = [
-    type(f"Identify{kind}", (getattr(grpc.aio, f"{kind}ClientInterceptor"),), {method: identify})()
-    for kind, method in (
-        ("UnaryUnary", "intercept_unary_unary"),
-        ("UnaryStream", "intercept_unary_stream"),
-        ("StreamUnary", "intercept_stream_unary"),
-        ("StreamStream", "intercept_stream_stream"),
-    )
-]
+    @contextmanager
+    def _observed(self, context: Any) -> Iterator[None]:
+        started, status = time.monotonic(), "OK"
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            status = "(none)"  # Deadline or cancellation: the context does not tell which.
+            raise
+        except Exception:
+            status = "UNKNOWN"  # What gRPC answers, unless the handler has called abort.
+            raise
+        finally:
+            status = code.name if (code := context.code()) else status
+            has_passed = time.monotonic() - started > 0.18
+            self._tell((status, "yes" if has_passed else "no"))
 
 
-async def call_all(port: int) -> None:
-    """Makes a call of each kind, and one that fails."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", interceptors=IDENTIFY) as channel:
-        stub = EchoServiceStub(channel)
-        await stub.UnaryEcho(EchoRequest())
-        [_ async for _ in stub.ServerStreamingEcho(EchoRequest(response_count=3))]
-        await stub.ClientStreamingEcho(iter([EchoRequest(), EchoRequest()]))
-        [_ async for _ in stub.BidirectionalStreamingEcho(iter([EchoRequest()]))]
-        failing = EchoRequest(response_count=3, failure=Failure(code=NOT_FOUND))
-        with suppress(grpc.aio.AioRpcError):
-            [_ async for _ in stub.ServerStreamingEcho(failing)]
+class AsyncEcho(EchoServiceServicer):
+    """Answers each request after 0.2 s, as often as ordered, and then fails if that is ordered."""
+
+    async def UnaryEcho(self, _request: EchoRequest, _context: Any) -> EchoResponse:
+        in_thread = await asyncio.to_thread(CALLER.get)
+        self.saw = f"in the handler: {CALLER.get()}; in to_thread: {in_thread}"
+        await asyncio.sleep(0.2)
+        return EchoResponse()
+
+    async def ServerStreamingEcho(self, request: EchoRequest, context: Any) -> Responses:
+        for _ in range(request.response_count or 1):
+            await asyncio.sleep(0.2)
+            yield EchoResponse()
+        if request.failure.code:
+            await context.abort(grpc.StatusCode.NOT_FOUND)
+
+    async def ClientStreamingEcho(self, requests: Requests, _context: Any) -> EchoResponse:
+        async for _ in requests:
+            await asyncio.sleep(0.2)
+        return EchoResponse()
+
+    async def BidirectionalStreamingEcho(self, requests: Requests, _context: Any) -> Responses:
+        async for _ in requests:
+            await asyncio.sleep(0.2)
+            yield EchoResponse()
 
 
-async def show() -> None:
-    """The right interceptors, then a sync one on an asyncio server."""
-    server = grpc.aio.server(interceptors=[Log()])
-    add_EchoServiceServicer_to_server(Echo(), server)
+async def show(wraps_streams: bool) -> None:
+    """Prints what an interceptor has seen of each call, and how much has reached the client."""
+    seen: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    server = grpc.aio.server(interceptors=[Observe(seen.put_nowait, wraps_streams)])
+    echo = AsyncEcho()
+    add_EchoServiceServicer_to_server(echo, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    await call_all(port)
+    counts = await asyncio.to_thread(interceptors.call, port)
+    print(ROW.format("wrapped" if wraps_streams else "not wrapped", "status", "0.2 s", "responses"))
+    for name, responses in zip(CALLS, counts, strict=True):
+        print(ROW.format(name, *await seen.get(), responses))
+    if wraps_streams:
+        print(f"x-caller, {echo.saw}\n")
     await server.stop(None)
+
+
+async def use_the_other_world() -> None:
+    """Gives an asyncio server a sync interceptor."""
     try:
-        grpc.aio.server(interceptors=[interceptors.Log()])  # type: ignore[list-item]
+        grpc.aio.server(interceptors=[interceptors.Observe(print, True)])  # type: ignore[list-item]
     except ValueError as error:
-        print(f"ValueError: {error}")
+        print(f"\na sync interceptor: ValueError: {error}")
+
+
+async def run() -> None:
+    """Shows all."""
+    for wraps_streams in (True, False):
+        await show(wraps_streams)
+    await use_the_other_world()
 
 
 def main() -> None:
-    argparse.ArgumentParser(description="Show asyncio's interceptors at work.").parse_args()
-    asyncio.run(show())
+    argparse.ArgumentParser(description="Show what interceptors see, with asyncio.").parse_args()
+    asyncio.run(run())
 
 
 if __name__ == "__main__":

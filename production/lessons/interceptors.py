@@ -1,107 +1,140 @@
-"""Interceptors around every kind of call: of a client, to add to it; of a server, to watch it.
+"""An interceptor of a threaded server, and what it sees of each kind of call.
 
-python -m production.lessons.interceptors
+    python -m production.lessons.interceptors
+
+The asyncio twin is async_interceptors.py; the client's side is client_interceptors.py.
 """
 
 import argparse
+import itertools
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
-from google.rpc.code_pb2 import NOT_FOUND
+from google.protobuf.duration_pb2 import Duration
 
 from production.lessons.echo_server import EchoServicer
 from protos.echo.v1.echo_pb2 import EchoRequest, Failure
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub, add_EchoServiceServicer_to_server
 
-Handler = Any
-MAKERS = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
-}
+ECHO = EchoRequest(delay=Duration(nanos=200_000_000))
+FAILS = EchoRequest(delay=ECHO.delay, failure=Failure(code=5, after_responses=1))
+MANY = EchoRequest(delay=ECHO.delay, response_count=1000)
+WHO = (("x-caller", "lesson"),)
+CALLER = ContextVar("CALLER", default="(not set)")
+"""Who calls: set by an interceptor, read by the handler."""
+Tell = Callable[[tuple[str, str]], object]
+"""Is told how a call has ended, and whether its 0.2 s had passed."""
+CALLS = ("unary", "client streaming", "server streaming", "bidirectional", "fails", "is cancelled")
+ROW = "{:18}{:11}{:9}{}"
 
 
-class Log(grpc.ServerInterceptor):
-    """Prints one line for each call, when it has ended."""
+def kind_of(handler: Any) -> str:
+    """The kind of a handler's calls, as gRPC names it: unary_unary, unary_stream, ..."""
+    is_streams = handler.request_streaming, handler.response_streaming
+    return "_".join("stream" if is_stream else "unary" for is_stream in is_streams)
 
-    def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Handler],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+
+class Observe(grpc.ServerInterceptor):
+    """Tells how calls end, and how long they take; wraps_streams=False shows how not to."""
+
+    def __init__(self, tell: Tell, wraps_streams: bool) -> None:
+        self._tell, self._wraps_streams = tell, wraps_streams
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        CALLER.set(dict(handler_call_details.invocation_metadata).get("x-caller", "(nobody)"))
         handler = continuation(handler_call_details)
-        if handler is None:  # No such method.
+        if handler is None:  # No such method: gRPC answers UNIMPLEMENTED.
             return None
-        # What is returned here only says how the call will be handled: nothing has run yet.
-        behaviour = (
-            handler.unary_unary
-            or handler.unary_stream
-            or handler.stream_unary
-            or handler.stream_stream
+        kind = kind_of(handler)
+
+        def unary(request: Any, context: Any) -> Any:
+            with self._observed(context):
+                return getattr(handler, kind)(request, context)
+
+        def stream(request: Any, context: Any) -> Iterator[Any]:
+            with self._observed(context):
+                yield from getattr(handler, kind)(request, context)
+
+        return getattr(grpc, f"{kind}_rpc_method_handler")(
+            stream if handler.response_streaming and self._wraps_streams else unary,
+            handler.request_deserializer,
+            handler.response_serializer,
         )
-        method = handler_call_details.method.rpartition("/")[2]
 
-        def once(request: Any, context: grpc.ServicerContext) -> Any:
-            try:
-                return behaviour(request, context)
-            finally:
-                tell(method, context)
-
-        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            try:  # A generator ends when its last response has been taken, not when it is made.
-                yield from behaviour(request, context)
-            finally:
-                tell(method, context)
-
-        make = MAKERS[handler.request_streaming, handler.response_streaming]
-        wrapped = stream if handler.response_streaming else once
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
-
-
-def tell(method: str, context: Any) -> None:
-    """Prints how a call has ended, and who had called."""
-    code = context.code() or grpc.StatusCode.OK  # None while all is well.
-    caller = dict(context.invocation_metadata()).get("x-caller")
-    print(f"{method:28}{code.name:12}{caller}")
+    @contextmanager
+    def _observed(self, context: Any) -> Iterator[None]:
+        started, status = time.monotonic(), "OK"
+        try:
+            yield
+        except Exception:
+            status = "UNKNOWN"  # What gRPC answers, unless the handler has called abort.
+            raise
+        finally:
+            if code := context.code():
+                status = code.name
+            elif not context.is_active():
+                status = "(none)"  # Deadline or cancellation: the context does not tell which.
+            has_passed = time.monotonic() - started > 0.18
+            self._tell((status, "yes" if has_passed else "no"))
 
 
-class Identify(
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamUnaryClientInterceptor,
-    grpc.StreamStreamClientInterceptor,
-):
-    """Adds who calls to the metadata of every call."""
+def count(responses: Any) -> int:
+    """How many responses come; after two the call is cancelled."""
+    counted = 0
+    with suppress(grpc.RpcError):
+        for _ in itertools.islice(responses, 2):
+            counted += 1
+    responses.cancel()
+    return counted
 
-    def _continue(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        metadata = (*(client_call_details.metadata or ()), ("x-caller", "ada"))
-        return continuation(client_call_details._replace(metadata=metadata), request)
 
-    intercept_unary_unary = intercept_unary_stream = _continue
-    # Only the name of a parameter differs.
-    intercept_stream_unary = intercept_stream_stream = _continue  # type: ignore[assignment]
+def call(port: int) -> list[int]:
+    """Makes the calls of CALLS, and returns how many responses each has brought."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = EchoServiceStub(channel)
+        stub.UnaryEcho(ECHO, 10, WHO)
+        stub.ClientStreamingEcho(iter([ECHO]), 10, WHO)
+        return [
+            1,
+            1,
+            count(stub.ServerStreamingEcho(ECHO, 10, WHO)),
+            count(stub.BidirectionalStreamingEcho(iter([ECHO]), 10, WHO)),
+            count(stub.ServerStreamingEcho(FAILS, 10, WHO)),
+            count(stub.ServerStreamingEcho(MANY, 10, WHO)),
+        ]
+
+
+def show(wraps_streams: bool) -> None:
+    """Prints what an interceptor has seen of each call, and how much has reached the client."""
+    seen: list[tuple[str, str]] = []
+    callers: list[tuple[str, str]] = []
+
+    def note(_line: str) -> None:  # Called by the handler.
+        callers.append((CALLER.get(), pool.submit(CALLER.get).result()))
+
+    with ThreadPoolExecutor(4) as pool:  # At its end all handlers have ended.
+        server = grpc.server(pool, interceptors=[Observe(seen.append, wraps_streams)])
+        add_EchoServiceServicer_to_server(EchoServicer("echo", note), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        counts = call(port)
+        server.stop(None).wait()
+    print(ROW.format("wrapped" if wraps_streams else "not wrapped", "status", "0.2 s", "responses"))
+    for name, ended, responses in zip(CALLS, seen, counts, strict=True):
+        print(ROW.format(name, *ended, responses))
+    if wraps_streams:
+        print("x-caller, in the handler: {}; in a thread it starts: {}\n".format(*callers[0]))
 
 
 def main() -> None:
-    argparse.ArgumentParser(description="Show interceptors at work.").parse_args()
-    server = grpc.server(ThreadPoolExecutor(4), interceptors=[Log()])
-    add_EchoServiceServicer_to_server(EchoServicer("", lambda _: None), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = EchoServiceStub(grpc.intercept_channel(channel, Identify()))
-        stub.UnaryEcho(EchoRequest())
-        list(stub.ServerStreamingEcho(EchoRequest(response_count=3)))
-        stub.ClientStreamingEcho(iter([EchoRequest(), EchoRequest()]))
-        list(stub.BidirectionalStreamingEcho(iter([EchoRequest()])))
-        failure = Failure(code=NOT_FOUND, after_responses=1)
-        with suppress(grpc.RpcError):
-            list(stub.ServerStreamingEcho(EchoRequest(response_count=3, failure=failure)))
-    server.stop(None).wait()
+    argparse.ArgumentParser(description="Show what interceptors see, with threads.").parse_args()
+    for wraps_streams in (True, False):
+        show(wraps_streams)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import queue
+import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from production.lessons import echo_server, retries
+from production.lessons.interceptors import CALLER
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 
@@ -195,3 +197,60 @@ def test_in_asyncio_the_first_abort_counts_and_the_handler_goes_on(serve):
 
     assert failure(serve(async_serve_method, method)) == (INVALID_ARGUMENT, "name is empty")
     assert caught.get(timeout=30) == grpc.aio.AbortError
+
+
+AIO_INTERCEPTOR_ON_A_THREADED_SERVER = """
+import os
+import grpc
+from concurrent.futures import ThreadPoolExecutor
+from production.lessons.async_interceptors import Observe
+
+server = grpc.server(ThreadPoolExecutor(1), interceptors=[Observe(print, True)])
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+for _ in range(2):
+    try:
+        grpc.insecure_channel(f"127.0.0.1:{port}").unary_unary("/any/Method")(b"", timeout=1)
+    except grpc.RpcError as error:
+        print(error.code().name, flush=True)
+"""
+
+
+def test_an_asyncio_interceptor_kills_a_threaded_server(spawn):
+    """No call is answered any more, and the process does not end by itself."""
+    process = spawn("-c", AIO_INTERCEPTOR_ON_A_THREADED_SERVER)
+
+    assert [process.stdout.readline() for _ in range(2)] == ["DEADLINE_EXCEEDED\n"] * 2
+    process.send_signal(signal.SIGKILL)
+    assert "AttributeError: 'coroutine' object has no attribute 'request_streaming'" in (
+        process.stderr.read()
+    )
+
+
+def test_a_sync_handler_of_an_asyncio_server_does_not_see_what_an_interceptor_sets(run_async):
+    """A handler that sets a context variable leaves it to the next caller."""
+    seen = []
+
+    def handler(request, _context):
+        seen.append(CALLER.get())
+        CALLER.set("the one before")
+        return request
+
+    class SetCaller(grpc.aio.ServerInterceptor):
+        async def intercept_service(self, _continuation, _details):
+            CALLER.set("set by the interceptor")
+            return grpc.unary_unary_rpc_method_handler(handler)
+
+    async def call_twice():
+        with ThreadPoolExecutor(1) as pool:
+            server = grpc.aio.server(pool, interceptors=[SetCaller()])
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                for _ in range(2):
+                    await channel.unary_unary("/any/Method")(b"", timeout=60)
+            await server.stop(None)
+
+    run_async(call_twice())
+
+    assert seen == ["(not set)", "the one before"]
