@@ -52,7 +52,7 @@ certs: setup ## Make certificates for development, in build/certs.
 	@$(BIN)/python -m production.certificates build/certs
 
 .PHONY: bench-production
-bench-production: setup ## Measure what surrounds chapter 4's service: two minutes.
+bench-production: setup ## Measure what surrounds chapter 4's service: three minutes.
 	@exec $(BIN)/python -m benchmarks.production
 
 .PHONY: protos

@@ -46,7 +46,7 @@ def set_up(service: str) -> Callable[[], None]:
 
     for name, value in {"OTEL_SERVICE_NAME": service, **DEFAULTS}.items():
         os.environ.setdefault(name, value)
-    provider = TracerProvider()
+    provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return provider.shutdown
