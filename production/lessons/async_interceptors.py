@@ -110,13 +110,15 @@ async def show(wraps_streams: bool) -> None:
     add_EchoServiceServicer_to_server(echo, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    counts = await asyncio.to_thread(interceptors.call, port)
+    try:
+        counts = await asyncio.to_thread(interceptors.call, port)
+    finally:  # On Ctrl-C, too: a server whose event loop has gone may crash Python.
+        await server.stop(None)
     print(ROW.format("wrapped" if wraps_streams else "not wrapped", "status", "0.2 s", "responses"))
     for name, responses in zip(CALLS, counts, strict=True):
         print(ROW.format(name, *await seen.get(), responses))
     if wraps_streams:
         print(f"x-caller, {echo.saw}\n")
-    await server.stop(None)
 
 
 async def use_the_other_world() -> None:
