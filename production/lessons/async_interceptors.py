@@ -11,12 +11,13 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
 
 from production.lessons import interceptors
-from production.lessons.interceptors import CALLER, CALLS, ROW, Tell, kind_of
+from production.lessons.interceptors import CALLER, CALLS, ROW, Seen, Tell, kind_of
 from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse
 from protos.echo.v1.echo_pb2_grpc import (
     EchoServiceServicer,
@@ -104,19 +105,19 @@ class AsyncEcho(EchoServiceServicer):
 
 async def show(wraps_streams: bool) -> None:
     """Prints what an interceptor has seen of each call, and how much has reached the client."""
-    seen: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    server = grpc.aio.server(interceptors=[Observe(seen.put_nowait, wraps_streams)])
+    seen: SimpleQueue[Seen] = SimpleQueue()
+    server = grpc.aio.server(interceptors=[Observe(seen.put, wraps_streams)])
     echo = AsyncEcho()
     add_EchoServiceServicer_to_server(echo, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        counts = await asyncio.to_thread(interceptors.call, port)
+        rows = await asyncio.to_thread(lambda: list(interceptors.call(port, seen)))
     finally:  # On Ctrl-C, too: a server whose event loop has gone may crash Python.
         await server.stop(None)
     print(ROW.format("wrapped" if wraps_streams else "not wrapped", "status", "0.2 s", "responses"))
-    for name, responses in zip(CALLS, counts, strict=True):
-        print(ROW.format(name, *await seen.get(), responses))
+    for name, row in zip(CALLS, rows, strict=True):
+        print(ROW.format(name, *row))
     if wraps_streams:
         print(f"x-caller, {echo.saw}\n")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -27,8 +28,9 @@ MANY = EchoRequest(delay=ECHO.delay, response_count=1000)
 WHO = (("x-caller", "lesson"),)
 CALLER = ContextVar("CALLER", default="(not set)")
 """Who calls: set by an interceptor, read by the handler."""
-Tell = Callable[[tuple[str, str]], object]
-"""Is told how a call has ended, and whether its 0.2 s had passed."""
+Seen = tuple[str, str]
+"""How a call has ended, and whether its 0.2 s had passed."""
+Tell = Callable[[Seen], object]
 CALLS = ("unary", "client streaming", "server streaming", "bidirectional", "fails", "is cancelled")
 ROW = "{:18}{:11}{:9}{}"
 
@@ -93,40 +95,41 @@ def count(responses: Any) -> int:
     return counted
 
 
-def call(port: int) -> list[int]:
-    """Makes the calls of CALLS, and returns how many responses each has brought."""
+def call(port: int, seen: SimpleQueue[Seen]) -> Iterator[tuple[str, str, int]]:
+    """Makes the calls of CALLS; yields what was seen of each, and how many responses it brought."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = EchoServiceStub(channel)
         stub.UnaryEcho(ECHO, 10, WHO)
+        yield *seen.get(timeout=30), 1
         stub.ClientStreamingEcho(iter([ECHO]), 10, WHO)
-        return [
-            1,
-            1,
-            count(stub.ServerStreamingEcho(ECHO, 10, WHO)),
-            count(stub.BidirectionalStreamingEcho(iter([ECHO]), 10, WHO)),
-            count(stub.ServerStreamingEcho(FAILS, 10, WHO)),
-            count(stub.ServerStreamingEcho(MANY, 10, WHO)),
-        ]
+        yield *seen.get(timeout=30), 1
+        responses = count(stub.ServerStreamingEcho(ECHO, 10, WHO))
+        yield *seen.get(timeout=30), responses
+        responses = count(stub.BidirectionalStreamingEcho(iter([ECHO]), 10, WHO))
+        yield *seen.get(timeout=30), responses
+        for request in (FAILS, MANY):
+            responses = count(stub.ServerStreamingEcho(request, 10, WHO))
+            yield *seen.get(timeout=30), responses
 
 
 def show(wraps_streams: bool) -> None:
     """Prints what an interceptor has seen of each call, and how much has reached the client."""
-    seen: list[tuple[str, str]] = []
+    seen: SimpleQueue[Seen] = SimpleQueue()
     callers: list[tuple[str, str]] = []
 
     def note(_line: str) -> None:  # Called by the handler.
         callers.append((CALLER.get(), pool.submit(CALLER.get).result()))
 
     with ThreadPoolExecutor(4) as pool:  # At its end all handlers have ended.
-        server = grpc.server(pool, interceptors=[Observe(seen.append, wraps_streams)])
+        server = grpc.server(pool, interceptors=[Observe(seen.put, wraps_streams)])
         add_EchoServiceServicer_to_server(EchoServicer("echo", note), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
-        counts = call(port)
+        rows = list(call(port, seen))
         server.stop(None).wait()
     print(ROW.format("wrapped" if wraps_streams else "not wrapped", "status", "0.2 s", "responses"))
-    for name, ended, responses in zip(CALLS, seen, counts, strict=True):
-        print(ROW.format(name, *ended, responses))
+    for name, row in zip(CALLS, rows, strict=True):
+        print(ROW.format(name, *row))
     if wraps_streams:
         print("x-caller, in the handler: {}; in a thread it starts: {}\n".format(*callers[0]))
 
