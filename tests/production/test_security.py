@@ -204,7 +204,7 @@ def test_a_handshake_that_stalls_is_broken_off(launch, issuers, monkeypatch):
         (OPERATOR._replace(common_name="auditor"), Code.OK),
         (OPERATOR._replace(purpose=None), Code.OK),
         (OPERATOR._replace(hosts=("localhost",), emails=("ada@example.org",)), Code.OK),
-        (OPERATOR._replace(uris=(f"{ROLE}gateway",)), Code.PERMISSION_DENIED),
+        (OPERATOR._replace(uris=(f"{ROLE}gateway",)), Code.UNAUTHENTICATED),
         (OPERATOR._replace(uris=(f"{ROLE}janitor",)), Code.UNAUTHENTICATED),
         (OPERATOR._replace(uris=(f"{ROLE}operator/x",)), Code.UNAUTHENTICATED),
         (OPERATOR._replace(uris=(f"{ROLE}Operator",)), Code.UNAUTHENTICATED),
@@ -243,7 +243,7 @@ def test_a_gateway_passes_on_a_token_and_adds_no_right(launch, certs, issuers):
     address = launch(client_ca=certs / "ca.pem", issuers=issuers)
     gateway = pair(certs, "gateway")
 
-    assert code(channel(address, certs, *gateway)) == Code.PERMISSION_DENIED
+    assert code(channel(address, certs, *gateway)) == Code.UNAUTHENTICATED
     assert code(channel(address, certs, *gateway), bearer()) == Code.OK
     bad = bearer(aud="https://elsewhere.example.com")
     assert code(channel(address, certs, *pair(certs, "operator")), bad) == Code.UNAUTHENTICATED

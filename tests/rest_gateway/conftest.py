@@ -1,0 +1,107 @@
+"""The services behind grpc-gateway and behind Envoy, and an HTTP client that may say anything."""
+
+import http.client
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import pytest
+
+from rest_gateway import demo
+
+WAIT = 30
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def json(self):
+        return json.loads(self.body)
+
+
+class Front:
+    """A gateway, and tokens for what is behind it."""
+
+    def __init__(self, running):
+        self.demo = running
+        host, _, port = running.front.rpartition(":")
+        self.host, self.port = host, int(port)
+
+    def headers(self, client="editor"):
+        return {"Authorization": f"Bearer {self.demo.token(client)}"} if client else {}
+
+    @contextmanager
+    def open(self, method, path, body=None, client="editor", **headers):
+        """Sends a request; gives the response, of which nothing has been read."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=WAIT)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if isinstance(body, dict | list):
+            body = json.dumps(body)
+        if isinstance(body, str):
+            body = body.encode()
+        try:
+            connection.request(method, path, body, self.headers(client) | named)
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
+    def ask(self, method, path, body=None, client="editor", **headers):
+        with self.open(method, path, body, client, **headers) as response:
+            return Answer(response.status, response.headers, response.read())
+
+
+@contextmanager
+def running(front, *args, **environment):
+    """A front that runs. Skips when its program is absent, unless nothing may be."""
+    try:
+        with demo.running(front, *args, **environment) as started:
+            yield Front(started)
+    except demo.AbsentError as error:
+        needs(False, str(error))
+
+
+def needs(found, what):
+    """Skips a test that lacks something, unless nothing may be absent."""
+    if not found and os.environ.get("TOUR_REQUIRE") == "all":
+        pytest.fail(f"absent: {what}", pytrace=False)
+    if not found:
+        pytest.skip(f"absent: {what}")
+
+
+@contextmanager
+def a_page():
+    """An empty page of a real browser, which reaches this machine and no other."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    needs(find_spec("playwright") and chromium, "chromium (apt install chromium; make test-all)")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[*flags, offline])
+        yield browser.new_page()
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def gateway():
+    with running("gateway") as front:
+        yield front
+
+
+@pytest.fixture(scope="session")
+def envoy():
+    with running("envoy") as front:
+        yield front
+
+
+@pytest.fixture(params=["gateway", "envoy"])
+def front(request):
+    return request.getfixturevalue(request.param)
