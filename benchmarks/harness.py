@@ -43,6 +43,8 @@ class Run(NamedTuple):
     p99_ms: float
     busy: float
     """How much of one core the server used, 0 to 1."""
+    front_ms: float = 0
+    """Milliseconds of CPU time per call of what stands before the server."""
 
 
 Runs = dict[str, list[Run]]
@@ -77,6 +79,12 @@ def compare(
     for order in rounds(variants, count):
         for variant in order:
             yield variant, measure(variant)
+
+
+def speed(runs: Runs, variant: str) -> Ratio:
+    """Calls per second, against the first variant."""
+    baseline = next(iter(runs.values()))
+    return ratio([run.rate for run in runs[variant]], [run.rate for run in baseline])
 
 
 def efficiency(runs: Runs, variant: str) -> Ratio:
@@ -116,18 +124,21 @@ def save(file: Path, runs: Runs, settings: dict[str, object]) -> None:
 
 
 @contextmanager
-def server(module: str, *args: str) -> Iterator[tuple[psutil.Process, str]]:
-    """A server in a fresh process on the first core, and its address. It must end well, too.
+def server(
+    module: str, *args: str, core: int = 0, program: Sequence[str] = ()
+) -> Iterator[tuple[psutil.Process, str]]:
+    """A server in a fresh process on a core, and its address. It must end well, too.
 
-    Raises BenchmarkError when it does not start or does not end as it should.
+    It is a module of Python, or else the program. Raises BenchmarkError when it does not start or
+    does not end as it should.
     """
-    command = [sys.executable, "-u", "-m", module, *args]
+    command = [*(program or (sys.executable, "-u", "-m", module)), *args]
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
     ):
         try:
-            _pin(process.pid, 0)
+            _pin(process.pid, core)
             line = process.stdout.readline() if process.stdout else ""
             if not line.startswith("listening on "):
                 log.seek(0)
@@ -140,12 +151,15 @@ def server(module: str, *args: str) -> Iterator[tuple[psutil.Process, str]]:
             process.kill()
 
 
-def measure(process: psutil.Process, load: Sequence[str]) -> Run:
-    """Runs `python -m LOAD…` on the last core, and accounts the server's CPU time to its calls.
+def measure(
+    process: psutil.Process, load: Sequence[str], fronts: Sequence[psutil.Process] = ()
+) -> Run:
+    """Runs `python -m LOAD…` on the last core, and accounts the CPU time of the server, and of what
+    stands before it, to the calls.
 
     Raises BenchmarkError when the load fails: a wrong answer is no answer.
     """
-    before = _cpu_seconds(process)
+    before, before_fronts = _cpu_seconds(process), _cpu_seconds(*_with_children(fronts))
     command = [sys.executable, "-m", *load]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -156,6 +170,7 @@ def measure(process: psutil.Process, load: Sequence[str]) -> Run:
         finally:
             loading.kill()
     used = _cpu_seconds(process) - before
+    used_fronts = _cpu_seconds(*_with_children(fronts)) - before_fronts
     if loading.returncode:
         raise BenchmarkError(errors.strip().removeprefix("error: ") or "the load has failed")
     seen = json.loads(output)
@@ -165,12 +180,17 @@ def measure(process: psutil.Process, load: Sequence[str]) -> Run:
         seen["p50_ms"],
         seen["p99_ms"],
         used * seen["rate"] / seen["calls"],
+        used_fronts / seen["calls"] * 1000,
     )
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def _cpu_seconds(*processes: psutil.Process) -> float:
+    times = [process.cpu_times() for process in processes]
+    return float(sum(each.user + each.system for each in times))
+
+
+def _with_children(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    return [each for process in processes for each in (process, *process.children(recursive=True))]
 
 
 def _pin(pid: int, core: int) -> None:

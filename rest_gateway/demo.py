@@ -23,10 +23,8 @@ from production import certificates
 
 ROOT = Path(__file__).parent.parent
 PATH = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
-FRONTS = {
-    "gateway": ["rest-gateway"],
-    "envoy": [sys.executable, "-m", "rest_gateway.envoy"],
-}
+FRONTS = {"gateway": ("rest-gateway", "make gateway"), "envoy": ("envoy", "make engines")}
+"""The program of each, and what brings it."""
 STOP_SECONDS = 30
 
 
@@ -59,9 +57,7 @@ def running(
 
     Raises AbsentError, or RuntimeError when something does not start.
     """
-    for program, brings in (("rest-gateway", "make gateway"), ("envoy", "make engines")):
-        if program.endswith(front) and not shutil.which(program, path=PATH):
-            raise AbsentError(f"{program} ({brings})")
+    before = command(front)
     with tempfile.TemporaryDirectory(prefix="demo-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
         certs = folder / "certs"
@@ -90,8 +86,17 @@ def running(
         greeter = start("greeter", [*_module("rest_gateway.greeter_server"), "--port=0"])
         services = [f"--address={address}", f"--contacts={contacts}", f"--greeter={greeter}"]
         pair = [f"--certificate={certs}/gateway.pem", f"--key={certs}/gateway.key"]
-        at = start(front, [*FRONTS[front], *services, f"--ca={certs}/ca.pem", *pair, *flags])
+        at = start(front, [*before, *services, f"--ca={certs}/ca.pem", *pair, *flags])
         yield Demo(at, contacts, greeter, folder)
+
+
+def command(front: str) -> list[str]:
+    """What starts a front. Raises AbsentError."""
+    program, brings = FRONTS[front]
+    found = shutil.which(program, path=PATH)
+    if not found:
+        raise AbsentError(f"{program} ({brings})")
+    return [found] if front == "gateway" else _module("rest_gateway.envoy")
 
 
 def _module(name: str) -> list[str]:

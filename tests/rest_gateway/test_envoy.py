@@ -152,6 +152,7 @@ def test_a_bad_flag_gets_a_clear_error(flags, error):
     assert error in ended.stderr
 
 
+@pytest.mark.usefixtures("envoy")
 def test_the_stubs_know_their_contracts_with_the_http_rules(tmp_path):
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 

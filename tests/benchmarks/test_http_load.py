@@ -1,0 +1,91 @@
+"""The load for HTTP believes no answer that is not right."""
+
+import http.server
+import json
+import threading
+
+import pytest
+
+from benchmarks import harness, rest
+from benchmarks.harness import BenchmarkError, Ratio, Run
+from benchmarks.http_load import RIGHT
+from tests.conftest import python
+
+
+@pytest.fixture
+def answering():
+    """answering(status, body) gives the address of a server that always answers so."""
+    servers = []
+
+    def answering(status, body):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        servers.append(server)
+        return f"127.0.0.1:{server.server_port}"
+
+    yield answering
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def load(address):
+    return python("-m", "benchmarks.http_load", address, "--seconds=0.2", "--in-flight=2")
+
+
+def test_right_answers_are_counted(answering):
+    seen = json.loads(load(answering(200, RIGHT | {"etag": '"1"'})).stdout)
+
+    assert seen["calls"] > 0
+    assert 0 < seen["p50_ms"] <= seen["p99_ms"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, {}), (200, RIGHT | {"name": "contacts/bo"}), (404, RIGHT), (500, {"error": "planted"})],
+)
+def test_a_wrong_answer_fails_the_run(answering, status, body):
+    ended = load(answering(status, body))
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("error: wrong answer")
+
+
+def test_nobody_there_fails_the_run():
+    assert "error: " in load("127.0.0.1:1").stderr
+
+
+def test_the_verdict_is_of_ratios_round_by_round():
+    def run(rate):
+        return Run(rate, 1, 1, 1, 1)
+
+    runs = {
+        "FastAPI": [run(100), run(50)],
+        "grpc-gateway → grpcio": [run(1), run(1)],
+        "Envoy → grpcio": [run(40), run(20)],
+        "Envoy → pygrpc-native": [run(150), run(75)],
+    }
+
+    assert harness.speed(runs, "Envoy → pygrpc-native") == Ratio(1.5, 1.5, 1.5)
+    assert rest.verdict(runs).splitlines() == [
+        "holds: Envoy → pygrpc-native gives 1.50 × FastAPI's calls per second (goal: 1.0)",
+        "does not hold: Envoy → grpcio gives 0.40 × FastAPI's calls per second (goal: 0.5)",
+    ]
+
+
+def test_a_server_that_does_not_start_is_told():
+    with pytest.raises(BenchmarkError, match="does not start"), harness.server("nonsense"):
+        pass
