@@ -58,9 +58,9 @@ func withIfMatch(ctx context.Context, method string, request, reply any, cc *grp
 		}
 		switch request := request.(type) {
 		case *productionv1.UpdateContactRequest:
-			request.GetContact().Etag = wanted(etag)
+			setEtag(&request.GetContact().Etag, etag)
 		case *productionv1.DeleteContactRequest:
-			request.Etag = wanted(etag)
+			setEtag(&request.Etag, etag)
 		}
 		md = md.Copy()
 		md.Delete(ifMatch)
@@ -69,12 +69,11 @@ func withIfMatch(ctx context.Context, method string, request, reply any, cc *grp
 	return invoke(ctx, method, request, reply, cc, opts...)
 }
 
-// wanted is the etag to send to the service. * is any.
-func wanted(etag string) string {
-	if etag == "*" {
-		return ""
+// setEtag sets the etag that a contact must have. * is any.
+func setEtag(field *string, etag string) {
+	if etag != "*" {
+		*field = etag
 	}
-	return etag
 }
 
 // untilStopping ends watches when the gateway is told to stop: they would go on

@@ -38,6 +38,10 @@ func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
+	if sent, ok := r.Body.(*body); ok && sent.refused != 0 {
+		write(w, r, sent.refused, status.New(codes.InvalidArgument, sent.why), "")
+		return
+	}
 	found := publicStatus(err)
 	code := httpStatus(found.Code(), r)
 	var own *runtime.HTTPStatusError // Of the library: a path that cannot be unescaped.
@@ -108,11 +112,8 @@ func streamError(ctx context.Context, err error) *status.Status {
 }
 
 // httpStatus is that of a code, as google/rpc/code.proto says, with what only HTTP
-// knows: that a condition was in a header, and that a body was too large or slow.
+// knows: that a condition was in a header.
 func httpStatus(code codes.Code, r *http.Request) int {
-	if body, ok := r.Body.(*body); ok && body.status != 0 {
-		return body.status
-	}
 	if code == codes.Aborted && r.Header.Get(ifMatch) != "" {
 		return http.StatusPreconditionFailed
 	}

@@ -21,6 +21,7 @@ const (
 	maxBody   = 1 << 20  // As the service takes in one message.
 	maxImport = 64 << 20 // As it takes in one import.
 	bodyTime  = time.Minute
+	tooLarge  = "the body is too large"
 )
 
 var validID = regexp.MustCompile(`^[\w-]{1,64}$`)
@@ -73,7 +74,7 @@ func limited(next http.Handler) http.Handler {
 		}
 		if r.ContentLength > limit {
 			w.Header().Set("Connection", "close")
-			write(w, r, http.StatusRequestEntityTooLarge, status.New(codes.InvalidArgument, "the body is too large"), "")
+			write(w, r, http.StatusRequestEntityTooLarge, status.New(codes.InvalidArgument, tooLarge), "")
 			return
 		}
 		control := http.NewResponseController(w)
@@ -88,7 +89,8 @@ func limited(next http.Handler) http.Handler {
 type body struct {
 	io.ReadCloser
 	control *http.ResponseController
-	status  int
+	refused int    // The HTTP status, or 0.
+	why     string // For people.
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -96,9 +98,9 @@ func (b *body) Read(p []byte) (int, error) {
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		b.status = http.StatusRequestEntityTooLarge
+		b.refused, b.why = http.StatusRequestEntityTooLarge, tooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		b.status = http.StatusRequestTimeout
+		b.refused, b.why = http.StatusRequestTimeout, "the body is too slow"
 	case errors.Is(err, io.EOF):
 		_ = b.control.SetReadDeadline(time.Time{}) // The answer may take as long as it needs.
 	}

@@ -251,7 +251,7 @@ def test_a_body_without_a_length_has_the_same_limit(gateway):
 
     answer = gateway.ask("POST", CONTACTS, (b'{"person":{"name":"', *chunks))
 
-    assert answer.status == 413
+    assert (answer.status, answer.json()["detail"]) == (413, "the body is too large")
 
 
 def test_an_import_may_be_larger_than_a_message(gateway):
