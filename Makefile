@@ -4,7 +4,8 @@ SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # In reading order.
-CHAPTERS := protobuf_demo helloworld route_guide production production/operations production/lessons rest_gateway
+CHAPTERS := protobuf_demo helloworld route_guide production production/operations production/lessons rest_gateway \
+	scaling/concurrency
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -32,8 +33,8 @@ contracts = $(PROTOC) --include_imports --include_source_info -o build/contracts
 
 .PHONY: help
 help: ## Print this help.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
-	@for chapter in $(CHAPTERS); do printf '  make %-18s Play that chapter.\n' $$chapter; done
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' Makefile
+	@for chapter in $(CHAPTERS); do printf '  make %-24s Play that chapter.\n' $$chapter; done
 
 .PHONY: setup
 setup: $(VENV)/.ready ## Create .venv and install what the chapters and tests need.
@@ -78,6 +79,11 @@ bench-production: setup ## Measure what surrounds chapter 4's service: three min
 .PHONY: bench-rest
 bench-rest: setup engines $(VENV)/.ready-benchmarks ## Measure chapter 5's gateways beside FastAPI: two minutes.
 	@exec $(BIN)/python -m benchmarks.rest $(BENCH)
+
+.PHONY: chart-concurrency
+chart-concurrency: setup $(VENV)/.ready-benchmarks ## Run chapter 6's lab and draw its chart: a minute.
+	@$(BIN)/python -m scaling.concurrency.lab
+	@$(BIN)/python -m scaling.concurrency.chart
 
 .PHONY: protos
 protos: setup ## Generate the stubs from the .proto files.
