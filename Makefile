@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # In reading order.
 CHAPTERS := protobuf_demo helloworld route_guide production production/operations production/lessons rest_gateway \
-	scaling/concurrency
+	scaling/concurrency scaling/proxies
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin

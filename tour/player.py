@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from tour.readme import INTERRUPT, Block, Section, Step, apply_diff
@@ -23,6 +24,9 @@ PATIENCE = 120.0
 ENGINES = {
     "buf": "pip install buf-bin",
     "curl": "apt install curl",
+    "envoy": "make engines",
+    "haproxy": "apt install haproxy",
+    "nginx": "apt install nginx-light",
     "rest-gateway": "make gateway",
     "pg_dump": "apt install postgresql",
 }
@@ -34,7 +38,8 @@ NOT_COPIED = (".git", ".venv", "build", "__pycache__", ".*_cache", ".hypothesis"
 PORT = re.compile(
     r"(?:--(?:\w+-)*port[ =]|(?:localhost|127\.0\.0\.1|\[::1?\]|0\.0\.0\.0):)([1-9]\d{1,4})\b"
 )
-PROGRAM = re.compile(r"(?:^|[|&;(])[ ]*([\w.-]+)", re.MULTILINE)
+PROGRAM = re.compile(r"(?:^|[|&;(])[ ]*([\w.-]+)|-m [\w.]*?(\w+) (\w*)", re.MULTILINE)
+"""A program, or the last name of a module and what it is told first: the module may start it."""
 LOCALHOST = "localhost,127.0.0.1,[::1]"
 
 Show = Callable[[str, str], None]
@@ -56,8 +61,8 @@ def play(section: Section, root: Path, show: Show = lambda _terminal, _text: Non
     """
     blocks = [block for block in section.blocks if block.language == "console"]
     commands = "\n".join(step.typed for block in blocks for step in block.steps())
-    for program in sorted(ENGINES.keys() & set(PROGRAM.findall(commands))):
-        if not shutil.which(program, path=environment()["PATH"]):
+    for program in sorted(ENGINES.keys() & set(chain(*PROGRAM.findall(commands)))):
+        if not shutil.which(program, path=environment()["PATH"] + ":/usr/sbin"):
             raise Absent(f"{program} ({ENGINES[program]})")
     literal_ports = sorted(set(PORT.findall(commands)))
     ports = dict(zip(literal_ports, free_ports(len(literal_ports)), strict=True))

@@ -194,6 +194,12 @@ def test_a_program_that_is_not_there_is_absent_not_broken(tree, monkeypatch):
 
     with pytest.raises(Absent, match="frobnicator \\(apt install frobnicator\\)"):
         play(section(("console", "$ true && frobnicator lint\nfine")), tree)
+    for started in (
+        "python -m chapter.frobnicator --port 0",
+        "python -m proxy frobnicator --port 0",
+    ):
+        with pytest.raises(Absent):
+            play(section(("console", f"$ {started}")), tree)
     play(section(("console", "$ echo frobnicator\nfrobnicator")), tree)
 
 

@@ -1,0 +1,192 @@
+"""Chapter 4's service is restarted, one backend after the other, under load: what each way loses.
+
+    python -m scaling.proxies.rolling_restart
+
+Three backends share a database. They are restarted twice: by SIGTERM, so that they drain, and by
+SIGKILL. All ways of balancing stand before the same backends at the same time.
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+
+from production import certificates
+from production.v1.contacts_pb2 import ListContactsRequest
+from production.v1.contacts_pb2_grpc import ContactServiceStub
+from scaling.proxies import proxy
+from scaling.proxies.compare import ROUND_ROBIN
+from scaling.proxies.proxy import AbsentError
+
+WAYS = {
+    "client, round_robin": None,
+    "Envoy": "envoy",
+    "nginx": "nginx",
+    "HAProxy": "haproxy",
+    "TCP": "tcp",
+}
+CALLERS = 4
+"""Of each way."""
+READY_SECONDS = 1.5
+"""Between two restarts: so long may a way take to find that a backend is back."""
+START_SECONDS = 60
+
+
+class Loss(NamedTuple):
+    """What a way has seen during a round of restarts."""
+
+    calls: int
+    lost: Counter[str]
+    """By status code."""
+
+    def __str__(self) -> str:
+        codes = ", ".join(f"{count} {code}" for code, count in self.lost.items()) or "0"
+        return f"{self.calls:6,}  {codes:16}"
+
+
+class Backend:
+    """A server that can be restarted at its port."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self._environment = os.environ | {
+            "CONTACTS_DATABASE": f"sqlite:///{folder}/contacts.db",
+            "CONTACTS_DRAIN_PAUSE": "1",  # Longer than the proxies' checks are apart.
+        }
+        self._log = stack.enter_context((folder / "log").open("a"))
+        self._process: subprocess.Popen[str] | None = None
+        stack.callback(self.kill)
+        self.port = 0
+
+    def start(self) -> None:
+        """Starts it, at the same port as before. Raises RuntimeError."""
+        command = [sys.executable, "-m", "production.contacts_server", "--plaintext"]
+        self._process = subprocess.Popen(
+            [*command, f"--address={proxy.HOST}:{self.port}"],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        with self._process.stdout as output:  # type: ignore[union-attr]
+            line = output.readline()
+        if not line.startswith("listening on "):
+            raise RuntimeError("a backend does not start")
+        self.port = int(line.rpartition(":")[2])
+
+    def drain(self) -> None:
+        """Lets it finish what it has begun."""
+        if self._process:
+            self._process.terminate()
+            self._process.wait(START_SECONDS)
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+
+async def call(channel: grpc.aio.Channel, seen: Counter[str]) -> None:
+    """Calls again and again, and counts how the calls end."""
+    stub = ContactServiceStub(channel)
+    while True:
+        try:
+            await stub.ListContacts(ListContactsRequest(page_size=1), timeout=10)
+            seen["OK"] += 1
+        except grpc.aio.AioRpcError as error:
+            seen[error.code().name] += 1
+            await asyncio.sleep(0.05)
+
+
+async def restart_all(backends: list[Backend], *, drained: bool) -> None:
+    for backend in backends:
+        await asyncio.to_thread(backend.drain if drained else backend.kill)
+        await asyncio.to_thread(backend.start)
+        await asyncio.sleep(READY_SECONDS)
+
+
+def open_channel(way: str, address: str, certs: Path) -> grpc.aio.Channel:
+    if way == "client, round_robin":
+        return grpc.aio.insecure_channel(address, [("grpc.service_config", ROUND_ROBIN)])
+    if way == "TCP":
+        return grpc.aio.insecure_channel(address)
+    authority = grpc.ssl_channel_credentials((certs / "ca.pem").read_bytes())
+    return grpc.aio.secure_channel(address, authority)
+
+
+async def losses(
+    addresses: dict[str, str], backends: list[Backend], certs: Path
+) -> list[dict[str, Loss]]:
+    """What each way loses: when backends drain, and when they are killed."""
+    found = []
+    async with AsyncExitStack() as stack:
+        channels = {
+            way: await stack.enter_async_context(open_channel(way, address, certs))
+            for way, address in addresses.items()
+        }
+        for drained in (True, False):
+            seen: dict[str, Counter[str]] = {way: Counter() for way in channels}
+            async with asyncio.TaskGroup() as group:
+                calling = [
+                    group.create_task(call(channel, seen[way]))
+                    for way, channel in channels.items()
+                    for _ in range(CALLERS)
+                ]
+                await restart_all(backends, drained=drained)
+                for task in calling:
+                    task.cancel()
+            calls = {way: each.total() for way, each in seen.items()}
+            for each in seen.values():
+                del each["OK"]
+            found.append({way: Loss(calls[way], each) for way, each in seen.items()})
+    return found
+
+
+def run() -> tuple[dict[str, Loss], dict[str, Loss], dict[str, str]]:
+    """Losses with and without drain, and the ways that are absent, with what brings them."""
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        folder, absent = Path(temporary), {}
+        certificates.make(folder)
+        backends = [Backend(stack, folder) for _ in range(3)]
+        for backend in backends:
+            backend.start()
+        ports = [(proxy.HOST, backend.port) for backend in backends]
+        addresses = {}
+        for way, name in WAYS.items():
+            if name is None:
+                addresses[way] = "ipv4:" + ",".join(f"{host}:{port}" for host, port in ports)
+                continue
+            try:
+                addresses[way] = stack.enter_context(proxy.running(name, 0, ports, folder))
+            except AbsentError as error:
+                absent[way] = str(error)
+        drained, killed = asyncio.run(losses(addresses, backends, folder))
+    return drained, killed, absent
+
+
+def main() -> None:
+    argparse.ArgumentParser(description="Restart backends under load.").parse_args()
+    started = time.monotonic()
+    try:
+        drained, killed, absent = run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    print("                      drained                 killed")
+    print("way                    calls  lost             calls  lost")
+    for way in drained:
+        print(f"{way:21} {drained[way]}{killed[way]}".rstrip())
+    for way, why in absent.items():
+        print(f"{way:21} absent: {why}")
+    print(f"six restarts in {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What each way of balancing spreads and loses: the table of scaling/proxies, asserted."""
+
+import os
+
+import pytest
+
+from production import certificates
+from scaling.proxies import compare, rolling_restart
+from scaling.proxies.compare import WAYS, outcome
+from scaling.proxies.proxy import AbsentError, addresses, render
+from tests.conftest import python
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certs")
+    certificates.make(folder)
+    return folder
+
+
+def tried(title, certs):
+    """The outcome of a way. Skips when its proxy is absent, unless nothing may be."""
+    try:
+        return outcome(next(way for way in WAYS if way.title == title), certs)
+    except AbsentError as error:
+        if os.environ.get("TOUR_REQUIRE") == "all":
+            pytest.fail(f"absent: {error}", pytrace=False)
+        pytest.skip(f"absent: {error}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("title", ["client, round_robin", "Envoy", "nginx", "HAProxy"])
+def test_calls_are_spread_and_what_dies_in_flight_is_lost_and_not_run_twice(title, certs):
+    seen = tried(title, certs)
+
+    assert sum(seen.spread) == compare.CALLS
+    assert max(seen.spread) - min(seen.spread) <= 4
+    assert seen.killed_lost == seen.killed_in_flight > 0
+    assert seen.run_twice == 0
+    assert seen.drained_lost == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("title", ["Envoy, retry_on: reset", "HAProxy, retry all"])
+def test_a_proxy_that_is_told_to_replays_what_had_begun(title, certs):
+    seen = tried(title, certs)
+
+    assert seen.run_twice > 0
+    assert seen.killed_lost < seen.killed_in_flight
+
+
+@pytest.mark.slow
+def test_nginx_replays_nothing_whatever_it_is_told(certs):
+    seen = tried("nginx, non_idempotent", certs)
+
+    assert (seen.run_twice, seen.killed_lost) == (0, seen.killed_in_flight)
+
+
+@pytest.mark.slow
+def test_a_balancer_of_connections_pins_a_client_to_a_backend(certs):
+    seen = tried("TCP", certs)
+
+    assert seen.spread == [compare.CALLS, 0, 0]
+    assert seen.killed_lost == seen.killed_in_flight == compare.IN_FLIGHT
+
+
+@pytest.mark.slow
+def test_connections_that_end_of_age_are_spread(certs):
+    seen = tried("TCP, max age 0.2 s", certs)
+
+    assert min(seen.spread) > 0
+
+
+@pytest.mark.slow
+def test_a_rolling_restart_loses_nothing_for_who_asks_for_health():
+    drained, killed, absent = rolling_restart.run()
+
+    if os.environ.get("TOUR_REQUIRE") == "all":
+        assert absent == {}
+    for way in {"client, round_robin", "Envoy"} - absent.keys():
+        assert (way, dict(drained[way].lost)) == (way, {})
+    for way, loss in drained.items():
+        # The instant of three stops, for each caller, and nothing else.
+        assert (way, loss.lost.keys() - {"CANCELLED"}) == (way, set())
+        assert loss.lost.total() <= 3 * rolling_restart.CALLERS
+        assert loss.calls > 100
+    assert sum(loss.lost.total() for loss in killed.values()) > 0
+
+
+def test_a_line_for_a_backend_stands_for_each():
+    server = "  server ${BACKEND_NAME} ${BACKEND_HOST}:${BACKEND_PORT}\n"
+    template = "# ${BACKEND_HOST}\nlisten ${PORT}\n" + server
+
+    assert render(template, [("a", 1), ("b", 2)], PORT=7) == (
+        "# ${BACKEND_HOST}\nlisten 7\n  server b1 a:1\n  server b2 b:2\n"
+    )
+
+
+def test_addresses_are_read():
+    assert addresses("localhost:1, [::1]:2") == [("localhost", 1), ("[::1]", 2)]
+
+
+@pytest.mark.parametrize("wrong", ["", "localhost", "localhost:", ":1", "a:70000", "a:1,", "a:x"])
+def test_bad_addresses_are_refused(wrong):
+    ended = python("-m", "scaling.proxies.proxy", "envoy", "--backends", wrong)
+
+    assert ended.returncode == 2
+    assert "invalid addresses value" in ended.stderr
+
+
+def test_a_proxy_without_certificates_says_so(tmp_path):
+    ended = python("-m", "scaling.proxies.proxy", "envoy", "--backends=a:1", f"--certs={tmp_path}")
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+    assert "server.pem" in ended.stderr or "envoy (make engines)" in ended.stderr
