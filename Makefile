@@ -80,6 +80,10 @@ bench-production: setup ## Measure what surrounds chapter 4's service: three min
 bench-rest: setup engines $(VENV)/.ready-benchmarks ## Measure chapter 5's gateways beside FastAPI: two minutes.
 	@exec $(BIN)/python -m benchmarks.rest $(BENCH)
 
+.PHONY: bench-unary
+bench-unary: setup $(VENV)/.ready-benchmarks ## Measure small calls on gRPC's servers and their rivals: three minutes.
+	@exec $(BIN)/python -m benchmarks.unary $(BENCH)
+
 .PHONY: chart-concurrency
 chart-concurrency: setup $(VENV)/.ready-benchmarks ## Run chapter 6's lab and draw its chart: a minute.
 	@$(BIN)/python -m scaling.concurrency.lab

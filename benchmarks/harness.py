@@ -45,6 +45,8 @@ class Run(NamedTuple):
     """How much of one core the server used, 0 to 1."""
     front_ms: float = 0
     """Milliseconds of CPU time per call of what stands before the server."""
+    memory_mib: float = 0
+    """Of the server, at the end."""
 
 
 Runs = dict[str, list[Run]]
@@ -181,6 +183,7 @@ def measure(
         seen["p99_ms"],
         used * seen["rate"] / seen["calls"],
         used_fronts / seen["calls"] * 1000,
+        process.memory_info().rss / 2**20,
     )
 
 

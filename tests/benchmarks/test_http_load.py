@@ -2,13 +2,16 @@
 
 import http.server
 import json
+import os
+import shutil
 import threading
 
 import pytest
 
-from benchmarks import harness, rest
+from benchmarks import h2load, harness, rest
 from benchmarks.harness import BenchmarkError, Ratio, Run
 from benchmarks.http_load import RIGHT
+from helloworld import greeter_server
 from tests.conftest import python
 
 
@@ -27,6 +30,10 @@ def answering():
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
 
             def log_message(self, *_):
                 pass
@@ -89,3 +96,37 @@ def test_the_verdict_is_of_ratios_round_by_round():
 def test_a_server_that_does_not_start_is_told():
     with pytest.raises(BenchmarkError, match="does not start"), harness.server("nonsense"):
         pass
+
+
+@pytest.fixture
+def h2load_is_here():
+    if not shutil.which("h2load"):
+        if os.environ.get("TOUR_REQUIRE") == "all":
+            pytest.fail("absent: h2load", pytrace=False)
+        pytest.skip(f"absent: h2load ({h2load.BRINGS})")
+
+
+@pytest.mark.usefixtures("h2load_is_here")
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, {"message": "Hello, nobody!"}, "wrong reply"),
+        (500, {"message": "Hello, world!"}, "answers with status 500"),
+    ],
+)
+def test_h2load_believes_no_wrong_answer(answering, status, body, error):
+    address = answering(status, body)
+
+    ended = python("-m", "benchmarks.h2load", address, "rest", "--seconds=0.2", "--in-flight=2")
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert error in ended.stderr
+
+
+@pytest.mark.usefixtures("h2load_is_here")
+def test_h2load_counts_right_answers(serve):
+    address = serve(greeter_server.start)
+
+    ended = python("-m", "benchmarks.h2load", address, "grpc", "--seconds=0.3", "--in-flight=4")
+
+    assert json.loads(ended.stdout)["calls"] > 0
