@@ -25,6 +25,7 @@ ENGINES = {
     "curl": "apt install curl",
     "rest-gateway": "make gateway",
     "pg_dump": "apt install postgresql",
+    "tinyproxy": "apt install tinyproxy",
 }
 """Programs a session may need that are not on every machine, and what brings them."""
 

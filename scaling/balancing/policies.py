@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 
@@ -22,7 +22,8 @@ CALLS = 30
 WARM_UP = 30
 """Calls at most until every backend is connected."""
 SHUFFLED = policy("pick_first", shuffleAddressList=True)
-OWN_CONNECTIONS: Options = [("grpc.use_local_subchannel_pool", 1)]
+OWN_CONNECTIONS: Options = (("grpc.use_local_subchannel_pool", 1),)
+"""Without it, channels share connections, and those of the case before may still last."""
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Case:
     target: str
     config: dict[str, object] | None = None
     channels: int = 1
-    options: Options = field(default_factory=tuple)
+    options: Options = OWN_CONNECTIONS
 
 
 CASES = [
@@ -45,8 +46,8 @@ CASES = [
     Case("round_robin", "three.example", policy("round_robin")),
     Case("round_robin", "one.example", policy("round_robin")),
     Case("no config", "list", channels=30),
-    Case("pick_first, shuffled", "list", SHUFFLED, channels=30),
-    Case("the same, pools of their own", "list", SHUFFLED, 30, OWN_CONNECTIONS),
+    Case("pick_first, shuffled", "list", SHUFFLED, 30),
+    Case("the same, one pool for all", "list", SHUFFLED, 30, ()),
     Case("round_robin", "list", policy("round_robin"), channels=30),
 ]
 
