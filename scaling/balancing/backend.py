@@ -3,13 +3,14 @@
     python -m scaling.balancing.backend --address 127.0.0.1:50051 --name one
 
 SIGUSR1 makes it say NOT_SERVING and serve on, SIGUSR2 makes it fail each call. SIGTERM drains it:
-what is under way is finished.
+it says NOT_SERVING, serves on until clients have heard that, and finishes what is under way.
 """
 
 import argparse
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,8 @@ from production.lessons.echo_server import EchoServicer
 from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse
 from protos.echo.v1.echo_pb2_grpc import add_EchoServiceServicer_to_server
 
+PAUSE = 0.3
+"""Seconds for clients to hear of NOT_SERVING. In production, what the slowest of them needs."""
 GRACE = 5.0
 Options = Sequence[tuple[str, int]]
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
@@ -123,6 +126,8 @@ def main() -> None:
             health.set(OVERALL_HEALTH, HealthCheckResponse.NOT_SERVING)
         else:
             servicer.is_broken = True
+    health.enter_graceful_shutdown()
+    time.sleep(PAUSE)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server.stop(GRACE).wait(GRACE + 1)

@@ -62,6 +62,7 @@ CASES = [
     Case("killed", signal.SIGKILL),
     Case("killed", signal.SIGKILL, "retryPolicy", RETRY),
     Case("drained", signal.SIGTERM),
+    Case("drained", signal.SIGTERM, "healthCheckConfig", HEALTH),
     Case("hangs", signal.SIGSTOP, timeout=SHORT),
     Case("hangs", signal.SIGSTOP, "keepalive", {}, PINGS, SHORT, after=2),
     Case("NOT_SERVING", signal.SIGUSR1),

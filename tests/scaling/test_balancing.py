@@ -166,8 +166,8 @@ def test_a_retry_saves_what_a_killed_backend_had(happen):
     assert result.b
 
 
-def test_nothing_is_lost_when_a_backend_is_drained(happen):
-    assert happen(signal.SIGTERM).lost == 0
+def test_nothing_is_lost_when_a_backend_is_drained_and_its_clients_check_health(happen):
+    assert happen(signal.SIGTERM, "healthCheckConfig").lost == 0
 
 
 def test_a_backend_that_hangs_goes_on_to_cost_calls(happen):
