@@ -84,6 +84,11 @@ GROUPS = {
         Case(ON, target="ipv4:ONE,TWO"),
         Case({ADDRESS: "PROXY"}, target="ipv4:ONE,TWO"),
         Case({ADDRESS: "PROXY", ENABLED: "127.0.0.0/8"}, target="ipv4:ONE,TWO"),
+        Case(
+            {ADDRESS: "PROXY", ENABLED: "127.0.0.1/32", "no_proxy": "127.0.0.1"},
+            [("grpc.enable_http_proxy", 0)],
+            "ONE",
+        ),
     ],
     "logins": [
         Case({"grpc_proxy": "http://ada:secret@LOCKED"}),

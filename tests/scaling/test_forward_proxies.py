@@ -59,6 +59,12 @@ EXPECTED = [
         ["ONE", "TWO"],
         "OK, by both",
     ),
+    (
+        "GRPC_ADDRESS_HTTP_PROXY=PROXY GRPC_ADDRESS_HTTP_PROXY_ENABLED_ADDRESSES=127.0.0.1/32"
+        ' no_proxy=127.0.0.1 ("grpc.enable_http_proxy", 0) to ONE',
+        ["ONE"],
+        "OK",
+    ),
     ("grpc_proxy=http://ada:secret@LOCKED", ["localhost:PORT"], "OK"),
     (
         "grpc_proxy=http://ada:wrong@LOCKED",
