@@ -8,6 +8,8 @@ from contextlib import ExitStack
 import grpc
 import pytest
 
+from protos.echo.v1.echo_pb2 import EchoRequest
+from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 from scaling.balancing import arrivals, backend, losses, mistakes, policies, weights
 from scaling.balancing.callers import channel_to, policy, shares, who
 from scaling.balancing.name_server import NameServer
@@ -58,6 +60,17 @@ def test_round_robin_knows_the_addresses_that_dns_tells(stack, port, hosts, even
 
     assert counts(case, names.target("echo.example", port)) == pytest.approx(even, abs=2)
     assert names.asked == ["echo.example"]
+
+
+def test_an_asyncio_channel_balances_too(target, run_async):
+    option = "grpc.service_config", json.dumps(policy("round_robin"))
+
+    async def answers():
+        async with grpc.aio.insecure_channel(target, [option]) as channel:
+            stub = EchoServiceStub(channel)
+            return {(await stub.UnaryEcho(EchoRequest(), timeout=60)).served_by for _ in range(60)}
+
+    assert run_async(answers()) == set(policies.NAMES)
 
 
 def test_channels_that_shuffle_use_what_another_one_is_connected_to(target):

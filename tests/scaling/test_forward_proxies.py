@@ -120,6 +120,24 @@ def test_with_tls_the_proxy_learns_host_and_port_alone():
     assert (seen.beginning, seen.can_read) == (b"\x16\x03\x01", False)
 
 
+@pytest.mark.parametrize(
+    ("exceptions", "is_asked"), [("::1", False), ("::/0", False), ("[::1]", True)]
+)
+def test_an_exception_in_ipv6_has_no_brackets(exceptions, is_asked):
+    requests = []
+    with running(ConnectProxy(requests.append)) as port:
+        variables = {"grpc_proxy": f"http://127.0.0.1:{port}", "no_proxy": exceptions}
+        # Nobody listens there; it is enough to see who is asked.
+        with (
+            only(variables),
+            grpc.insecure_channel("[::1]:1") as channel,
+            pytest.raises(grpc.RpcError),
+        ):
+            EchoServiceStub(channel).UnaryEcho(EchoRequest(), timeout=60)
+
+    assert bool(requests) == is_asked
+
+
 def test_the_variables_count_when_the_channel_is_made(serve):
     requests = []
     address = serve(echo_server.start, "echo", [].append)
