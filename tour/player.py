@@ -36,7 +36,7 @@ PORT = re.compile(
     r"(?:--(?:\w+-)*port[ =]|(?:localhost|127\.0\.0\.1|\[::1?\]|0\.0\.0\.0):)([1-9]\d{1,4})\b"
 )
 PROGRAM = re.compile(r"(?:^|[|&;(])[ ]*([\w.-]+)", re.MULTILINE)
-LOCALHOST = "localhost,127.0.0.1,[::1]"
+LOCALHOST = "localhost,127.0.0.1,::1"
 
 Show = Callable[[str, str], None]
 """Called with a terminal's name ("" for the main one) and a piece of what appears in it."""
