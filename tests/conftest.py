@@ -14,7 +14,7 @@ import pytest
 
 # A job in the background may begin with it ignored, and what we start would be deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-os.environ["no_grpc_proxy"] = "localhost,127.0.0.1,[::1]"
+os.environ["no_grpc_proxy"] = "localhost,127.0.0.1,::1"
 
 ROOT = Path(__file__).parent.parent
 WAIT = 60

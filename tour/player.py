@@ -29,6 +29,7 @@ ENGINES = {
     "nginx": "apt install nginx-light",
     "rest-gateway": "make gateway",
     "pg_dump": "apt install postgresql",
+    "tinyproxy": "apt install tinyproxy-bin",
 }
 """Programs a session may need that are not on every machine, and what brings them."""
 
@@ -40,7 +41,7 @@ PORT = re.compile(
 )
 PROGRAM = re.compile(r"(?:^|[|&;(])[ ]*([\w.-]+)|-m [\w.]*?(\w+) (\w*)", re.MULTILINE)
 """A program, or the last name of a module and what it is told first: the module may start it."""
-LOCALHOST = "localhost,127.0.0.1,[::1]"
+LOCALHOST = "localhost,127.0.0.1,::1"
 
 Show = Callable[[str, str], None]
 """Called with a terminal's name ("" for the main one) and a piece of what appears in it."""

@@ -1,0 +1,70 @@
+"""A name server that knows a few names, and what it is asked: just enough of DNS for gRPC.
+
+with NameServer({"echo.example": ["127.0.0.1"]}) as names:
+    grpc.insecure_channel(names.target("echo.example", 50051))
+"""
+
+import socket
+import struct
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+A, INTERNET = 1, 1
+"""Of DNS's types of record and of its classes, those of IPv4 addresses."""
+ANSWER, NO_ERROR, NO_SUCH_NAME = 0x8400, 0, 3
+HEADER_BYTES = 12
+TTL = 0
+"""Seconds that an answer may be kept. gRPC does not look."""
+
+
+class NameServer:
+    """Answers on a port of its own while it is entered. Records may change meanwhile."""
+
+    def __init__(self, records: Mapping[str, Sequence[str]]) -> None:
+        self.records = dict(records)
+        """The IPv4 addresses of each name."""
+        self.asked: list[str] = []
+        """The names whose IPv4 addresses were asked for."""
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def target(self, name: str, port: int) -> str:
+        """What a channel is given to ask this server for the name, and no other."""
+        return f"dns://127.0.0.1:{self._socket.getsockname()[1]}/{name}:{port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.sendto(b"", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            query, client = self._socket.recvfrom(4096)
+            if not query:
+                return
+            self._socket.sendto(self._answer(query), client)
+
+    def _answer(self, query: bytes) -> bytes:
+        """The answer to a query: its one question again, and the addresses, if it wants those."""
+        labels, position = [], HEADER_BYTES
+        while length := query[position]:
+            labels.append(query[position + 1 : position + 1 + length].decode())
+            position += 1 + length
+        name = ".".join(labels).lower()
+        (kind,) = struct.unpack_from("!H", query, position + 1)
+        addresses = self.records.get(name, []) if kind == A else []
+        if kind == A:
+            self.asked.append(name)
+        (number,) = struct.unpack_from("!H", query)
+        code = NO_ERROR if name in self.records else NO_SUCH_NAME
+        header = struct.pack("!6H", number, ANSWER | code, 1, len(addresses), 0, 0)
+        question = query[HEADER_BYTES : position + 5]
+        same_name = 0xC000 | HEADER_BYTES  # It stands in the question.
+        head = struct.pack("!3HIH", same_name, A, INTERNET, TTL, 4)
+        return header + question + b"".join(head + socket.inet_aton(a) for a in addresses)

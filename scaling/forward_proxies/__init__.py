@@ -1,0 +1,1 @@
+"""A client behind a proxy: the variables, the option, the traps."""
