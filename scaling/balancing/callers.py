@@ -13,6 +13,7 @@ from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 
 TIMEOUT = 30.0
+CALLERS = 6
 Options = Sequence[tuple[str, str | int]]
 
 
@@ -45,10 +46,12 @@ class Outcome(NamedTuple):
 class Callers:
     """Threads that call, each again and again, while it is entered."""
 
-    def __init__(self, channel: grpc.Channel, request: EchoRequest, timeout: float = TIMEOUT):
+    def __init__(
+        self, channel: grpc.Channel, request: EchoRequest, timeout: float = TIMEOUT
+    ) -> None:
         self._stub = EchoServiceStub(channel)
         self._request, self._timeout = request, timeout
-        self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(6)]
+        self._threads = [threading.Thread(target=self._call, daemon=True) for _ in range(CALLERS)]
         self._outcomes: list[Outcome] = []
         self._changed = threading.Condition()
         self._are_done = False
