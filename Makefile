@@ -81,9 +81,13 @@ bench-production: setup ## Measure what surrounds chapter 4's service: three min
 bench-rest: setup engines $(VENV)/.ready-benchmarks ## Measure chapter 5's gateways beside FastAPI: two minutes.
 	@exec $(BIN)/python -m benchmarks.rest $(BENCH)
 
-.PHONY: bench-unary
-bench-unary: setup $(VENV)/.ready-benchmarks ## Measure small calls on gRPC's servers and their rivals: three minutes.
-	@exec $(BIN)/python -m benchmarks.unary $(BENCH)
+.PHONY: bench
+bench: setup engines $(VENV)/.ready-benchmarks ## Measure the article's claims: five minutes.
+	@$(BIN)/python -m benchmarks.encoding $(BENCH)
+	@$(BIN)/python -m benchmarks.streaming $(BENCH)
+	@if command -v h2load >/dev/null; then $(BIN)/python -m benchmarks.unary $(BENCH); \
+		else echo "note: small calls are not measured: apt install nghttp2-client" >&2; fi
+	@$(BIN)/python -m benchmarks.rest $(BENCH)
 
 .PHONY: chart-concurrency
 chart-concurrency: setup $(VENV)/.ready-benchmarks ## Run chapter 6's lab and draw its chart: a minute.

@@ -1,0 +1,69 @@
+"""People by each kind of call: one there and one back, streams either way, and many in one message.
+
+python -m benchmarks.streaming_server
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from protobuf_demo.addressbook_pb2 import AddressBook, Person
+
+HOST = "127.0.0.1"
+SERVICE = "people"
+
+
+def one(person: Person, _context: object) -> Person:
+    return person
+
+
+def down(book: AddressBook, _context: object) -> Iterator[Person]:
+    """As many people as the id of the first says."""
+    first = book.people[0]
+    for _ in range(first.id):
+        yield first
+
+
+def up(people: Iterator[Person], _context: object) -> Person:
+    return Person(id=sum(1 for _ in people))
+
+
+def both(people: Iterator[Person], _context: object) -> Iterator[Person]:
+    yield from people
+
+
+def batch(book: AddressBook, _context: object) -> AddressBook:
+    return book
+
+
+def handlers() -> Any:
+    person = Person.FromString, Person.SerializeToString
+    book = AddressBook.FromString, AddressBook.SerializeToString
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            "One": grpc.unary_unary_rpc_method_handler(one, *person),
+            "Down": grpc.unary_stream_rpc_method_handler(down, book[0], person[1]),
+            "Up": grpc.stream_unary_rpc_method_handler(up, *person),
+            "Both": grpc.stream_stream_rpc_method_handler(both, *person),
+            "Batch": grpc.unary_unary_rpc_method_handler(batch, *book),
+        },
+    )
+
+
+def main() -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    server = grpc.server(ThreadPoolExecutor(10), [handlers()])
+    print(f"listening on {HOST}:{server.add_insecure_port(f'{HOST}:0')}", flush=True)
+    server.start()
+    stop.wait()
+    server.stop(None).wait()
+
+
+if __name__ == "__main__":
+    main()
