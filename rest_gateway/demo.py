@@ -115,6 +115,7 @@ def process(command: Sequence[str], log: Path, **environment: str) -> Iterator[s
             command,
             cwd=ROOT,
             env={**os.environ, "PATH": PATH, **environment},
+            process_group=0,  # Ctrl-C is for us; we end it.
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
         write_descriptors(descriptors)
         write_config(config, descriptors, args)
         command = [program, "--config-path", str(config), "--use-dynamic-base-id"]
-        with subprocess.Popen([*command, "--log-level", "error"]) as process:
+        # Ctrl-C is for us; we end it.
+        with subprocess.Popen([*command, "--log-level", "error"], process_group=0) as process:
             try:
                 _wait_until_listening(process, address)
                 print(f"listening on {address[0]}:{address[1]}", flush=True)

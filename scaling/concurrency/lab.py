@@ -76,7 +76,12 @@ def serving(way: Way, work: str) -> Iterator[tuple[str, list[psutil.Process]]]:
         for _ in range(way.processes):
             command = [sys.executable, "-m", "scaling.concurrency.lab_server", way.server, work]
             process = stack.enter_context(
-                subprocess.Popen([*command, f"--port={port}"], stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(
+                    [*command, f"--port={port}"],
+                    process_group=0,  # Ctrl-C is for us; we end it.
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
             )
             stack.callback(process.terminate)
             line = process.stdout.readline() if process.stdout else ""

@@ -87,7 +87,12 @@ class Backends:
         for name in ("b1", "b2", "b3"):
             command = [sys.executable, "-m", "scaling.proxies.backend", f"--name={name}", *flags]
             process = stack.enter_context(
-                subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(
+                    command,
+                    process_group=0,  # Ctrl-C is for us; we end it.
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
             )
             stack.callback(process.kill)
             self.processes[name] = process
@@ -176,8 +181,8 @@ def kill(stub: EchoServiceStub, backends: Backends) -> tuple[int, int, int]:
     return in_flight, lost, sum(backends.all_begun().values())
 
 
-def main() -> None:
-    argparse.ArgumentParser(description="Compare the ways to balance.").parse_args()
+def show() -> None:
+    """Tries all ways, and prints a line for each."""
     print("                          calls per           backend killed          drained")
     print("way                        backend     in flight  lost  run twice      lost")
     with tempfile.TemporaryDirectory() as folder:
@@ -191,6 +196,14 @@ def main() -> None:
             spread = " ".join(f"{count:4}" for count in seen.spread)
             killed = f"{seen.killed_in_flight:9}{seen.killed_lost:6}{seen.run_twice:11}"
             print(f"{way.title:24}{spread}{killed}{seen.drained_lost:10}", flush=True)
+
+
+def main() -> None:
+    argparse.ArgumentParser(description="Compare the ways to balance.").parse_args()
+    try:
+        show()
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

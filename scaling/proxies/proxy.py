@@ -94,7 +94,9 @@ def running(
         blanks = {"CERTIFICATE": certificate, "KEY": key, "BUNDLE": bundle, "FOLDER": folder}
         config = folder / engine.config
         config.write_text(render(template, backends, PORT=port, **blanks))
-        with subprocess.Popen([program, *engine.arguments, str(config)]) as process:
+        command = [program, *engine.arguments, str(config)]
+        # Ctrl-C is for us; we end it.
+        with subprocess.Popen(command, process_group=0) as process:
             try:
                 _wait_until_listening(process, port)
                 yield f"{HOST}:{port}"

@@ -72,6 +72,7 @@ class Backend:
         self._process = subprocess.Popen(
             [*command, f"--address={proxy.HOST}:{self.port}"],
             env=self._environment,
+            process_group=0,  # Ctrl-C is for us; we end it.
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
