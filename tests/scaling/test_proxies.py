@@ -37,7 +37,8 @@ def test_calls_are_spread_and_what_dies_in_flight_is_lost_and_not_run_twice(titl
     assert max(seen.spread) - min(seen.spread) <= 4
     assert seen.killed_lost == seen.killed_in_flight > 0
     assert seen.run_twice == 0
-    assert seen.drained_lost == 0
+    # Who does not ask for health may have a call under way in the instant of `server.stop()`.
+    assert seen.drained_lost <= (2 if title in {"nginx", "HAProxy"} else 0)
 
 
 @pytest.mark.slow
