@@ -82,12 +82,20 @@ bench-rest: setup engines $(VENV)/.ready-benchmarks ## Measure chapter 5's gatew
 	@exec $(BIN)/python -m benchmarks.rest $(BENCH)
 
 .PHONY: bench
-bench: setup engines $(VENV)/.ready-benchmarks ## Measure the article's claims: five minutes.
+bench: setup engines $(VENV)/.ready-benchmarks ## Measure the article's claims: six minutes.
 	@$(BIN)/python -m benchmarks.encoding $(BENCH)
+	@$(BIN)/python -m benchmarks.wire
 	@$(BIN)/python -m benchmarks.streaming $(BENCH)
+	@$(BIN)/python -m benchmarks.clients $(BENCH)
+	@$(BIN)/python -m benchmarks.tls $(BENCH)
 	@if command -v h2load >/dev/null; then $(BIN)/python -m benchmarks.unary $(BENCH); \
 		else echo "note: small calls are not measured: apt install nghttp2-client" >&2; fi
 	@$(BIN)/python -m benchmarks.rest $(BENCH)
+
+.PHONY: bench-full
+bench-full: bench ## The same, and small calls by 1 to 256 at a time: twenty minutes.
+	@for calls in 1 4 16 64 256; do echo "$$calls at a time"; $(BIN)/python -m benchmarks.unary \
+		--in-flight $$calls --results build/benchmarks/in-flight-$$calls $(BENCH); done
 
 .PHONY: chart-concurrency
 chart-concurrency: setup $(VENV)/.ready-benchmarks ## Run chapter 6's lab and draw its chart: a minute.

@@ -3,8 +3,10 @@
 import grpc
 import pytest
 
-from benchmarks import streaming, streaming_server, unary
+from benchmarks import harness, streaming, streaming_server, tls, tls_server, unary, wire
 from benchmarks.harness import BenchmarkError, Run
+from production import certificates
+from production.lessons.wire import Wire
 from protobuf_demo.addressbook_pb2 import AddressBook, Person
 from tests.conftest import python
 
@@ -75,3 +77,55 @@ def test_the_benchmark_of_formats_runs_and_gives_a_verdict():
 
     assert (ended.returncode, ended.stderr.strip()) == (0, "")
     assert ended.stdout.splitlines()[-4].startswith("holds: JSON has 2.34 × protobuf's bytes")
+
+
+def test_the_benchmark_of_clients_gets_the_verdict_that_its_figures_give():
+    clients = pytest.importorskip("benchmarks.clients", exc_type=ImportError)
+    rates = {"grpc": 100, "grpc.aio": 60, "requests": 30, "httpx": 40}
+
+    for aiohttp, said in ((50, "holds"), (95, "cannot be told"), (150, "does not hold")):
+        costs = {c: [clients.Cost(r, 1)] for c, r in (rates | {"aiohttp": aiohttp}).items()}
+        assert clients.verdict(costs).startswith(f"{said}: ")
+
+
+@pytest.mark.parametrize("kind", tls_server.KINDS)
+def test_every_kind_of_channel_is_measured(kind, tmp_path):
+    certificates.make(tmp_path)
+    with harness.server("benchmarks.tls_server", kind, str(tmp_path)) as (_, address):
+        cost = tls.measure(kind, address.replace("127.0.0.1", "localhost"), tmp_path)
+
+    assert cost.first_ms > 0
+    assert cost.rate > 0
+
+
+def test_a_client_by_plaintext_is_not_let_in_by_tls(tmp_path):
+    certificates.make(tmp_path)
+    with (
+        harness.server("benchmarks.tls_server", "TLS", str(tmp_path)) as (_, address),
+        pytest.raises(grpc.RpcError),
+    ):
+        tls.measure("plaintext", address, tmp_path)
+
+
+def test_connections_and_bytes_are_counted(monkeypatch):
+    monkeypatch.setattr(wire, "CALLS", 20)
+    with harness.server("benchmarks.hello_server", "grpcio, 10 threads") as (_, address):
+
+        def seen(calls):
+            with Wire(int(address.rpartition(":")[2])) as counting:
+                calls(counting.address)
+                return wire.Seen(counting.connections, counting.sent)
+
+        one, many = seen(wire.by_stub), seen(wire.by_channels)
+
+    assert (one.connections, many.connections) == (1, 20)
+    assert many.sent > 2 * one.sent > 0
+
+
+def test_connections_and_bytes_get_the_verdict_that_their_figures_give():
+    seen = {"stub": wire.Seen(1, 100), "other": wire.Seen(9, 900), "rest": wire.Seen(10, 250)}
+
+    assert wire.verdict(seen).splitlines() == [
+        "holds: HTTP/2 saves connections, for 10 calls at a time 1 instead of 10",
+        "holds: gRPC saves bandwidth, a small call by HTTP/1.1 sends 2.5 × the bytes",
+    ]
