@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from production import certificates
+from rest_gateway.child import child
 
 ROOT = Path(__file__).parent.parent
 PATH = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
 FRONTS = {"gateway": ("rest-gateway", "make gateway"), "envoy": ("envoy", "make engines")}
 """The program of each, and what brings it."""
-STOP_SECONDS = 30
 
 
 class AbsentError(Exception):
@@ -109,29 +109,15 @@ def process(command: Sequence[str], log: Path, **environment: str) -> Iterator[s
 
     Raises RuntimeError when it does not start.
     """
+    environment = {**os.environ, "PATH": PATH, **environment}
     with (
         log.open("w") as errors,
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "PATH": PATH, **environment},
-            process_group=0,  # Ctrl-C is for us; we end it.
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        ) as started,
+        child(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors) as started,
     ):
-        try:
-            line = started.stdout.readline() if started.stdout else ""
-            if not line.startswith("listening on "):
-                raise RuntimeError(log.read_text().strip() or f"{command[0]} does not start")
-            yield line.removeprefix("listening on ").strip()
-        finally:
-            started.terminate()
-            try:
-                started.wait(STOP_SECONDS)
-            finally:
-                started.kill()
+        line = started.stdout.readline() if started.stdout else ""
+        if not line.startswith("listening on "):
+            raise RuntimeError(log.read_text().strip() or f"{command[0]} does not start")
+        yield line.removeprefix("listening on ").strip()
 
 
 def main() -> None:

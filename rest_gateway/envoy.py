@@ -28,6 +28,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from production.v1 import contacts_pb2
 from protos.echo.v1 import echo_pb2
+from rest_gateway.child import child
 from rest_gateway.v1 import greeter_pb2
 
 FOLDER = Path(__file__).parent
@@ -82,15 +83,12 @@ def run(args: argparse.Namespace) -> int:
         write_descriptors(descriptors)
         write_config(config, descriptors, args)
         command = [program, "--config-path", str(config), "--use-dynamic-base-id"]
-        # Ctrl-C is for us; we end it.
-        with subprocess.Popen([*command, "--log-level", "error"], process_group=0) as process:
-            try:
-                _wait_until_listening(process, address)
-                print(f"listening on {address[0]}:{address[1]}", flush=True)
-                return process.wait()
-            except (KeyboardInterrupt, SystemExit):
-                process.terminate()
-                return process.wait()
+        with child([*command, "--log-level", "error"]) as process:
+            _wait_until_listening(process, address)
+            print(f"listening on {address[0]}:{address[1]}", flush=True)
+            with suppress(KeyboardInterrupt):
+                process.wait()
+        return process.returncode
 
 
 @contextmanager
@@ -108,7 +106,7 @@ def _reserved(address: Address) -> Iterator[Address]:
         yield held.getsockname()
 
 
-def _wait_until_listening(process: subprocess.Popen[bytes], address: Address) -> None:
+def _wait_until_listening(process: subprocess.Popen[str], address: Address) -> None:
     """Returns when Envoy takes connections. Ends the program when Envoy does."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import grpc
 import psutil
 
+from rest_gateway.child import child
 from scaling.concurrency.lab_server import WORK
 
 CALLERS = 64
@@ -76,14 +77,8 @@ def serving(way: Way, work: str) -> Iterator[tuple[str, list[psutil.Process]]]:
         for _ in range(way.processes):
             command = [sys.executable, "-m", "scaling.concurrency.lab_server", way.server, work]
             process = stack.enter_context(
-                subprocess.Popen(
-                    [*command, f"--port={port}"],
-                    process_group=0,  # Ctrl-C is for us; we end it.
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
+                child([*command, f"--port={port}"], stdout=subprocess.PIPE)
             )
-            stack.callback(process.terminate)
             line = process.stdout.readline() if process.stdout else ""
             if not line.startswith("listening on "):
                 raise RuntimeError(f"a server for {way.title!r} does not start")

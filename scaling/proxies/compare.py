@@ -25,6 +25,7 @@ import grpc
 from production import certificates
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
+from rest_gateway.child import child
 from scaling.proxies import proxy
 from scaling.proxies.proxy import AbsentError
 
@@ -86,16 +87,9 @@ class Backends:
         self.addresses: list[proxy.Address] = []
         for name in ("b1", "b2", "b3"):
             command = [sys.executable, "-m", "scaling.proxies.backend", f"--name={name}", *flags]
-            process = stack.enter_context(
-                subprocess.Popen(
-                    command,
-                    process_group=0,  # Ctrl-C is for us; we end it.
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
+            self.processes[name] = stack.enter_context(
+                child(command, ended_by=signal.SIGKILL, stdout=subprocess.PIPE)
             )
-            stack.callback(process.kill)
-            self.processes[name] = process
         for name, process in self.processes.items():
             port = process.stdout.readline().rpartition(":")[2] if process.stdout else ""
             self.addresses.append((proxy.HOST, int(port)))
@@ -105,9 +99,13 @@ class Backends:
         for line in process.stdout or ():
             self.begun.put((name, line.split()[1]))
 
-    def begins(self, count: int) -> Counter[str]:
-        """Waits until so many calls have begun; how many at which backend."""
-        return Counter(self.begun.get(timeout=SECONDS)[0] for _ in range(count))
+    def begins(self, kind: str, count: int) -> Counter[str]:
+        """Waits until so many calls of a kind have begun; how many at which backend."""
+        found: Counter[str] = Counter()
+        while found.total() < count:
+            name, message = self.begun.get(timeout=SECONDS)
+            found[name] += message.startswith(kind)
+        return found
 
     def all_begun(self) -> Counter[str]:
         """How often each call has begun that nobody has asked about."""
@@ -144,7 +142,7 @@ def outcome(way: Way, certs: Path) -> Outcome:
         calls = CALLS * 10 if way.backend else CALLS  # Connections must come to their age.
         delay = 0.01 if way.backend else 0
         spread = Counter(call(stub, "spread", delay).result().served_by for _ in range(calls))
-        backends.begins(calls)
+        backends.begins("spread", calls)
         in_flight, lost, twice = kill(stub, backends)
         drained_lost = drain(stub, backends)
     counts = [spread[name] for name in ("b1", "b2", "b3")]
@@ -159,26 +157,27 @@ def call(stub: EchoServiceStub, message: str, delay: float) -> Any:
 
 def drain(stub: EchoServiceStub, backends: Backends) -> int:
     """Tells a backend to stop while it has calls, and goes on calling: how many are lost."""
-    calls = [call(stub, f"d{number}", 0.5) for number in range(IN_FLIGHT)]
-    name, _ = backends.begins(IN_FLIGHT).most_common(1)[0]
+    calls = [call(stub, f"drain{number}", 0.5) for number in range(IN_FLIGHT)]
+    name, _ = backends.begins("drain", IN_FLIGHT).most_common(1)[0]
     process = backends.processes.pop(name)
     process.send_signal(signal.SIGTERM)
     while process.poll() is None:
-        calls.append(call(stub, f"d{len(calls)}", 0.01))
+        calls.append(call(stub, f"drain{len(calls)}", 0.01))
         calls[-1].exception()
-    calls += [call(stub, f"d{len(calls)}", 0) for _ in range(CALLS)]
-    lost = sum(each.exception() is not None for each in calls)
-    backends.all_begun()
-    return lost
+    calls += [call(stub, f"drain{len(calls)}", 0) for _ in range(CALLS)]
+    return sum(each.exception() is not None for each in calls)
 
 
 def kill(stub: EchoServiceStub, backends: Backends) -> tuple[int, int, int]:
     """Kills a backend that has calls: how many it had, how many are lost, how many run twice."""
-    calls = [call(stub, f"k{number}", 1) for number in range(IN_FLIGHT)]
-    name, in_flight = backends.begins(IN_FLIGHT).most_common(1)[0]
+    calls = [call(stub, f"kill{number}", 1) for number in range(IN_FLIGHT)]
+    name, in_flight = backends.begins("kill", IN_FLIGHT).most_common(1)[0]
     backends.processes.pop(name).kill()
     lost = sum(each.exception() is not None for each in calls)
-    return in_flight, lost, sum(backends.all_begun().values())
+    twice = backends.all_begun().total()
+    while any(call(stub, "settled?", 0).exception() for _ in range(3)):
+        pass  # Calls may still be sent on a connection that is being closed.
+    return in_flight, lost, twice
 
 
 def show() -> None:

@@ -21,6 +21,8 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
+from rest_gateway.child import child
+
 HOST = "127.0.0.1"
 START_SECONDS = 30
 PATH = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"], "/usr/sbin"))
@@ -95,17 +97,9 @@ def running(
         config = folder / engine.config
         config.write_text(render(template, backends, PORT=port, **blanks))
         command = [program, *engine.arguments, str(config)]
-        # Ctrl-C is for us; we end it.
-        with subprocess.Popen(command, process_group=0) as process:
-            try:
-                _wait_until_listening(process, port)
-                yield f"{HOST}:{port}"
-            finally:
-                process.terminate()
-                try:
-                    process.wait(START_SECONDS)
-                finally:
-                    process.kill()
+        with child(command) as process:
+            _wait_until_listening(process, port)
+            yield f"{HOST}:{port}"
 
 
 def _free_port() -> int:
@@ -114,7 +108,7 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_listening(process: subprocess.Popen[str], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(OSError), socket.create_connection((HOST, port), 1):

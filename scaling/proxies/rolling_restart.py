@@ -9,6 +9,7 @@ SIGKILL. All ways of balancing stand before the same backends at the same time.
 import argparse
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import grpc
 from production import certificates
 from production.v1.contacts_pb2 import ListContactsRequest
 from production.v1.contacts_pb2_grpc import ContactServiceStub
+from rest_gateway.child import child
 from scaling.proxies import proxy
 from scaling.proxies.compare import ROUND_ROBIN
 from scaling.proxies.proxy import AbsentError
@@ -63,19 +65,20 @@ class Backend:
         }
         self._log = stack.enter_context((folder / "log").open("a"))
         self._process: subprocess.Popen[str] | None = None
-        stack.callback(self.kill)
+        self._stack = stack
         self.port = 0
 
     def start(self) -> None:
         """Starts it, at the same port as before. Raises RuntimeError."""
         command = [sys.executable, "-m", "production.contacts_server", "--plaintext"]
-        self._process = subprocess.Popen(
-            [*command, f"--address={proxy.HOST}:{self.port}"],
-            env=self._environment,
-            process_group=0,  # Ctrl-C is for us; we end it.
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
+        self._process = self._stack.enter_context(
+            child(
+                [*command, f"--address={proxy.HOST}:{self.port}"],
+                ended_by=signal.SIGKILL,
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+            )
         )
         with self._process.stdout as output:  # type: ignore[union-attr]
             line = output.readline()
