@@ -82,7 +82,7 @@ bench-rest: setup engines $(VENV)/.ready-benchmarks ## Measure chapter 5's gatew
 	@exec $(BIN)/python -m benchmarks.rest $(BENCH)
 
 .PHONY: bench
-bench: setup engines $(VENV)/.ready-benchmarks ## Measure the article's claims: six minutes.
+bench: setup engines $(VENV)/.ready-benchmarks ## Measure the article's claims: five minutes.
 	@$(BIN)/python -m benchmarks.encoding $(BENCH)
 	@$(BIN)/python -m benchmarks.wire
 	@$(BIN)/python -m benchmarks.streaming $(BENCH)
@@ -96,6 +96,10 @@ bench: setup engines $(VENV)/.ready-benchmarks ## Measure the article's claims: 
 bench-full: bench ## The same, and small calls by 1 to 256 at a time: twenty minutes.
 	@for calls in 1 4 16 64 256; do echo "$$calls at a time"; $(BIN)/python -m benchmarks.unary \
 		--in-flight $$calls --results build/benchmarks/in-flight-$$calls $(BENCH); done
+
+.PHONY: report
+report: setup $(VENV)/.ready-benchmarks ## Write what the benchmarks have seen into the READMEs.
+	@$(BIN)/python -m benchmarks.report
 
 .PHONY: chart-concurrency
 chart-concurrency: setup $(VENV)/.ready-benchmarks ## Run chapter 6's lab and draw its chart: a minute.

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import harness
 from benchmarks.harness import Ratio, ratio, rounds
 from protobuf_demo.addressbook_pb2 import AddressBook
 
@@ -213,8 +214,8 @@ def main() -> None:
                 seen[name].append(measure(found[name]))
     except KeyboardInterrupt:
         sys.exit(130)
-    Console(width=110).print(table(found, seen))
-    print(verdict(found, seen))
+    harness.save(harness.RESULTS / "encoding.json", seen)
+    print(harness.text(table(found, seen), verdict(found, seen)))
 
 
 if __name__ == "__main__":

@@ -13,16 +13,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
+T = TypeVar("T")
 SATURATED = 0.9
 """A server that used less of its core than this was not the limit; its load was."""
 START_SECONDS = 30
@@ -117,12 +119,32 @@ def table(runs: Runs) -> Table:
     return result
 
 
-def save(file: Path, runs: Runs, settings: dict[str, object]) -> None:
-    """Writes everything to a file, as JSON."""
+RESULTS = Path("build/benchmarks")
+
+
+def save(
+    file: Path, runs: Mapping[str, Sequence[Any]], settings: dict[str, object] | None = None
+) -> None:
+    """Writes everything to a file, as JSON. Each run is a named tuple."""
     file.parent.mkdir(parents=True, exist_ok=True)
     each = {variant: [run._asdict() for run in found] for variant, found in runs.items()}
-    content = {"machine": machine(), "settings": settings, "runs": each}
+    content = {"machine": machine(), "settings": settings or {}, "runs": each}
     file.write_text(json.dumps(content, indent=1, default=str))
+
+
+def load(file: Path, kind: Callable[..., T]) -> dict[str, list[T]]:
+    """What save has written, each run made by kind."""
+    runs = json.loads(file.read_text())["runs"]
+    return {variant: [kind(**run) for run in found] for variant, found in runs.items()}
+
+
+def text(table: Table, verdict: str) -> str:
+    """A table and what follows from it, as a README shows them."""
+    console = Console(width=110, no_color=True)
+    with console.capture() as captured:
+        console.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join([*filter(None, lines), verdict])
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of each run (default: 3)")
     parser.add_argument("--in-flight", type=int, default=64, help="calls at a time (default: 64)")
-    parser.add_argument("--results", type=Path, default="build/benchmarks", metavar="FOLDER")
+    parser.add_argument("--results", type=Path, default=harness.RESULTS, metavar="FOLDER")
     return parser.parse_args()
 
 
@@ -62,8 +62,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     harness.save(args.results / f"production-{args.call}.json", runs, vars(args))
-    Console(width=100).print(harness.table(runs))
-    print(verdict(runs))
+    print(harness.text(harness.table(runs), verdict(runs)))
 
 
 if __name__ == "__main__":

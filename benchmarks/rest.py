@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of each run (default: 3)")
     parser.add_argument("--in-flight", type=int, default=64, help="requests at a time")
-    parser.add_argument("--results", type=Path, default="build/benchmarks", metavar="FOLDER")
+    parser.add_argument("--results", type=Path, default=harness.RESULTS, metavar="FOLDER")
     args = parser.parse_args()
     progress = Console(stderr=True)
     steps = harness.compare(list(WAYS), args.rounds, lambda variant: measure(variant, args))
@@ -115,8 +115,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     harness.save(args.results / "rest.json", runs, vars(args))
-    Console(width=110).print(table(runs))
-    print(verdict(runs))
+    print(harness.text(table(runs), verdict(runs)))
 
 
 if __name__ == "__main__":

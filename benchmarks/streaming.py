@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from rich import box
@@ -80,41 +80,47 @@ WAYS: dict[str, tuple[Callable[[Client, int], int], int]] = {
 """What is done, and for how many people: about a quarter of a second each."""
 
 
-def measure(client: Client, way: str) -> float:
-    """Messages per second. Raises BenchmarkError when some are missing."""
+class Run(NamedTuple):
+    rate: float
+    """Messages per second."""
+
+
+def measure(client: Client, way: str) -> Run:
+    """One run of a way. Raises BenchmarkError when some are missing."""
     work, count = WAYS[way]
     started = time.perf_counter()
     if (found := work(client, count)) != count:
         raise BenchmarkError(f"{way}: {found} of {count} messages")
-    return count / (time.perf_counter() - started)
+    return Run(count / (time.perf_counter() - started))
 
 
-def against(rates: dict[str, list[float]], way: str) -> Ratio:
+def against(runs: dict[str, list[Run]], way: str) -> Ratio:
     """The messages per second of a way against the first, round by round."""
-    return harness.ratio(rates[way], rates[next(iter(WAYS))])
+    first = next(iter(WAYS))
+    return harness.ratio([run.rate for run in runs[way]], [run.rate for run in runs[first]])
 
 
-def table(rates: dict[str, list[float]]) -> Table:
+def table(runs: dict[str, list[Run]]) -> Table:
     result = Table(box=box.SIMPLE_HEAD)
     result.add_column("way", no_wrap=True)
     for heading in ("messages/s", "× calls", "range"):
         result.add_column(heading, justify="right", no_wrap=True)
-    for way, each in rates.items():
-        ratio = against(rates, way)
+    for way, each in runs.items():
+        ratio = against(runs, way)
         result.add_row(
             way,
-            f"{statistics.median(each):,.0f}",
+            f"{statistics.median(run.rate for run in each):,.0f}",
             f"{ratio.median:.1f}",
             f"{ratio.lowest:.1f} to {ratio.highest:.1f}",
         )
     return result
 
 
-def verdict(rates: dict[str, list[float]]) -> str:
+def verdict(runs: dict[str, list[Run]]) -> str:
     """What holds of the claims, a line each."""
     _, *streams, batch = WAYS
-    best = max(against(rates, way).median for way in streams)
-    many = against(rates, batch).median
+    best = max(against(runs, way).median for way in streams)
+    many = against(runs, batch).median
     return (
         f"{'holds' if best > 1.1 else 'does not hold'}: streams are for many messages, "
         f"they carry up to {best:.1f} × those of calls\n"
@@ -127,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure streams beside calls and batches.")
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
-    rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
     orders = harness.rounds(list(WAYS), args.rounds)
     progress = Console(stderr=True)
     try:
@@ -139,13 +145,13 @@ def main() -> None:
             client.one(1)  # Connects.
             for order in track(orders, "measuring", args.rounds, console=progress, transient=True):
                 for way in order:
-                    rates[way].append(measure(client, way))
+                    runs[way].append(measure(client, way))
     except BenchmarkError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    Console(width=110).print(table(rates))
-    print(verdict(rates))
+    harness.save(harness.RESULTS / "streaming.json", runs)
+    print(harness.text(table(runs), verdict(runs)))
 
 
 if __name__ == "__main__":

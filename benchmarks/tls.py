@@ -118,8 +118,8 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    Console(width=110).print(table(costs))
-    print(verdict(costs))
+    harness.save(harness.RESULTS / "tls.json", costs)
+    print(harness.text(table(costs), verdict(costs)))
 
 
 if __name__ == "__main__":

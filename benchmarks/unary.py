@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2, help="of each run (default: 2)")
     parser.add_argument("--in-flight", type=int, default=64, help="requests at a time")
-    parser.add_argument("--results", type=Path, default="build/benchmarks", metavar="FOLDER")
+    parser.add_argument("--results", type=Path, default=harness.RESULTS, metavar="FOLDER")
     args = parser.parse_args()
     if not shutil.which("h2load"):
         sys.exit(f"error: h2load is needed ({h2load.BRINGS}): a load in Python would be the limit")
@@ -99,8 +99,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     harness.save(args.results / "unary.json", runs, vars(args))
-    Console(width=110).print(table(runs))
-    print(verdict(runs))
+    print(harness.text(table(runs), verdict(runs)))
 
 
 if __name__ == "__main__":

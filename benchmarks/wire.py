@@ -15,7 +15,6 @@ import aiohttp
 import grpc
 import requests
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks import harness
@@ -113,20 +112,20 @@ def measure(client: str) -> Seen:
         return Seen(wire.connections, wire.sent)
 
 
-def table(seen: dict[str, Seen]) -> Table:
+def table(seen: dict[str, list[Seen]]) -> Table:
     result = Table(box=box.SIMPLE_HEAD)
     result.add_column(f"client, {CALLS} calls", no_wrap=True)
     for heading in ("connections", "bytes sent", "a call"):
         result.add_column(heading, justify="right", no_wrap=True)
-    for client, found in seen.items():
+    for client, (found,) in seen.items():
         average = f"{found.sent / CALLS:,.0f}"
         result.add_row(client, str(found.connections), f"{found.sent:,}", average)
     return result
 
 
-def verdict(seen: dict[str, Seen]) -> str:
+def verdict(seen: dict[str, list[Seen]]) -> str:
     """What holds of the claims, a line each."""
-    stub, *_, rest = seen.values()
+    (stub,), *_, (rest,) = seen.values()
     connections, sent = rest.connections / stub.connections, rest.sent / stub.sent
     return (
         f"{'holds' if connections > 1 else 'does not hold'}: HTTP/2 saves connections, for "
@@ -140,13 +139,13 @@ def main() -> None:
     argparse.ArgumentParser(description="Count connections and bytes.").parse_args()
     any_error: Any = (BenchmarkError, grpc.RpcError, requests.RequestException)
     try:
-        seen = {client: measure(client) for client in CLIENTS}
+        seen = {client: [measure(client)] for client in CLIENTS}
     except any_error as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    Console(width=110).print(table(seen))
-    print(verdict(seen))
+    harness.save(harness.RESULTS / "wire.json", seen)
+    print(harness.text(table(seen), verdict(seen)))
 
 
 if __name__ == "__main__":

@@ -49,9 +49,10 @@ def test_a_wrong_person_is_not_counted(monkeypatch, client):
 
 def test_streams_and_batches_get_the_verdict_that_their_figures_give():
     first, there_and_back, down, up, batch = streaming.WAYS
-    rates = {first: [10, 20], there_and_back: [9, 18], down: [30, 60], up: [5, 10]}
+    rates = {first: 10, there_and_back: 9, down: 30, up: 5, batch: 990}
+    runs = {way: [streaming.Run(rate), streaming.Run(2 * rate)] for way, rate in rates.items()}
 
-    assert streaming.verdict(rates | {batch: [990, 1980]}).splitlines() == [
+    assert streaming.verdict(runs).splitlines() == [
         "holds: streams are for many messages, they carry up to 3.0 × those of calls",
         "does not hold: 1,000 in each message carry 99 × those of calls (goal: 100)",
     ]
@@ -123,9 +124,35 @@ def test_connections_and_bytes_are_counted(monkeypatch):
 
 
 def test_connections_and_bytes_get_the_verdict_that_their_figures_give():
-    seen = {"stub": wire.Seen(1, 100), "other": wire.Seen(9, 900), "rest": wire.Seen(10, 250)}
+    seen = {"stub": [wire.Seen(1, 100)], "other": [wire.Seen(9, 900)], "rest": [wire.Seen(10, 250)]}
 
     assert wire.verdict(seen).splitlines() == [
         "holds: HTTP/2 saves connections, for 10 calls at a time 1 instead of 10",
         "holds: gRPC saves bandwidth, a small call by HTTP/1.1 sends 2.5 × the bytes",
     ]
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    runs = {"a": [Run(1, 2, 3, 4, 5)], "b": [Run(6, 7, 8, 9, 10), Run(1, 1, 1, 1, 1)]}
+
+    harness.save(tmp_path / "new" / "runs.json", runs, {"rounds": 2})
+
+    assert harness.load(tmp_path / "new" / "runs.json", Run) == runs
+
+
+def test_a_report_replaces_the_text_of_its_section_alone():
+    report = pytest.importorskip("benchmarks.report", exc_type=ImportError)
+    page = "## A\n\n```text\na\n```\n\n## B\n\n```sh\nb\n```\n\n```text\nb\nb\n```\n\nB.\n"
+
+    replaced = report.replace(page, "B", "new")
+
+    assert replaced == page.replace("```text\nb\nb\n", "```text\nnew\n")
+    with pytest.raises(ValueError, match="no text block below ## C"):
+        report.replace(page, "C", "new")
+
+
+def test_every_report_has_its_place():
+    report = pytest.importorskip("benchmarks.report", exc_type=ImportError)
+
+    for page, section, _ in report.REPORTS.values():
+        assert "\nnew\n" in report.replace(page.read_text(), section, "new")
