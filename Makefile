@@ -88,14 +88,16 @@ bench: setup engines $(VENV)/.ready-benchmarks ## Measure the article's claims: 
 	@$(BIN)/python -m benchmarks.streaming $(BENCH)
 	@$(BIN)/python -m benchmarks.clients $(BENCH)
 	@$(BIN)/python -m benchmarks.tls $(BENCH)
-	@if command -v h2load >/dev/null; then $(BIN)/python -m benchmarks.unary $(BENCH); \
-		else echo "note: small calls are not measured: apt install nghttp2-client" >&2; fi
+	@$(BIN)/python -m benchmarks.compression $(BENCH)
+	@$(BIN)/python -m benchmarks.workers $(BENCH)
+	@$(BIN)/python -m benchmarks.unary $(BENCH)
 	@$(BIN)/python -m benchmarks.rest $(BENCH)
 
 .PHONY: bench-full
-bench-full: bench ## The same, and small calls by 1 to 256 at a time: twenty minutes.
-	@for calls in 1 4 16 64 256; do echo "$$calls at a time"; $(BIN)/python -m benchmarks.unary \
-		--in-flight $$calls --results build/benchmarks/in-flight-$$calls $(BENCH); done
+bench-full: bench ## The same, and how it grows: with calls, bytes and messages. Twenty minutes.
+	@$(BIN)/python -m benchmarks.fetching $(BENCH)
+	@$(BIN)/python -m benchmarks.growth $(BENCH)
+	@$(BIN)/python -m benchmarks.production $(BENCH)
 
 .PHONY: report
 report: setup $(VENV)/.ready-benchmarks ## Write what the benchmarks have seen into the READMEs.

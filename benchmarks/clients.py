@@ -6,7 +6,6 @@ python -m benchmarks.clients
 import argparse
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +16,10 @@ import grpc
 import httpx
 import requests
 from rich import box
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from benchmarks import harness
-from benchmarks.h2load import MESSAGE, NAME
+from benchmarks.greetings import MESSAGE, NAME
 from benchmarks.harness import BenchmarkError
 from helloworld.helloworld_pb2 import HelloRequest
 from helloworld.helloworld_pb2_grpc import GreeterStub
@@ -137,21 +134,16 @@ def table(costs: dict[str, list[Cost]]) -> Table:
         result.add_column(heading, justify="right", no_wrap=True)
     for client, each in costs.items():
         rate, cpu = map(statistics.median, zip(*each, strict=True))
-        ratio = against(costs, client)
+        ratio = harness.speed(costs, client)
         row = f"{rate:,.0f}", f"{cpu:.3f}", f"{ratio.median:.2f}"
         result.add_row(client, *row, f"{ratio.lowest:.2f} to {ratio.highest:.2f}")
     return result
 
 
-def against(costs: dict[str, list[Cost]], client: str) -> harness.Ratio:
-    """The calls per second of a client against the stub's, round by round."""
-    return harness.ratio([c.rate for c in costs[client]], [c.rate for c in costs[BASELINE]])
-
-
 def verdict(costs: dict[str, list[Cost]]) -> str:
     """What holds of the claim."""
-    best = max(against(costs, client).median for client in ("requests", "httpx", "aiohttp"))
-    holds = "holds" if best < 0.9 else "does not hold" if best > 1.1 else "cannot be told"
+    best = max(harness.speed(costs, client).median for client in ("requests", "httpx", "aiohttp"))
+    holds = harness.judge(1 / best)
     return f"{holds}: gRPC's client is faster, the best for HTTP gives {best:.2f} × its calls"
 
 
@@ -159,18 +151,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure Python clients.")
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
-    costs: dict[str, list[Cost]] = {client: [] for client in CLIENTS}
-    orders = harness.rounds(list(CLIENTS), args.rounds)
-    progress = Console(stderr=True)
-    try:
-        with servers() as (address, url):
-            for order in track(orders, "measuring", args.rounds, console=progress, transient=True):
-                for client in order:
-                    costs[client].append(CLIENTS[client](address, url))
-    except (BenchmarkError, grpc.RpcError, requests.RequestException, httpx.HTTPError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with (
+        harness.ending_clearly(grpc.RpcError, httpx.HTTPError, aiohttp.ClientError),
+        servers() as addresses,
+    ):
+        costs = harness.compare(list(CLIENTS), args.rounds, lambda name: CLIENTS[name](*addresses))
     harness.save(harness.RESULTS / "clients.json", costs)
     print(harness.text(table(costs), verdict(costs)))
 

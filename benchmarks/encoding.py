@@ -7,21 +7,19 @@ import argparse
 import gzip
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
+from google.protobuf.json_format import ParseDict
 from pydantic import BaseModel, TypeAdapter
 from rich import box
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from benchmarks import harness
-from benchmarks.harness import Ratio, ratio, rounds
+from benchmarks.harness import BenchmarkError, Ratio, ratio
 from protobuf_demo.addressbook_pb2 import AddressBook
 
 PEOPLE = 1_000
@@ -60,8 +58,8 @@ def people() -> list[dict[str, Any]]:
             "id": number,
             "email": f"person{number}@example.com",
             "phones": [
-                {"number": f"555-{number:04}", "type": "PHONE_TYPE_HOME"},
-                {"number": f"556-{number:04}", "type": "PHONE_TYPE_WORK"},
+                {"number": f"555-{number:04}", "type": "HOME"},
+                {"number": f"556-{number:04}", "type": "WORK"},
             ],
         }
         for number in range(PEOPLE)
@@ -99,12 +97,7 @@ def use_dicts(found: Iterable[dict[str, Any]]) -> int:
 def formats() -> dict[str, Format]:
     """Each format with the same people in it."""
     plain = people()
-    book = AddressBook()
-    for person in plain:
-        added = book.people.add(name=person["name"], id=person["id"], email=person["email"])
-        for phone in person["phones"]:
-            kind = phone["type"].removeprefix("PHONE_TYPE_")
-            added.phones.add(number=phone["number"], type=kind)
+    book = ParseDict({"people": plain}, AddressBook())
     models = TypeAdapter(list[PersonModel])
     structs = msgspec.json.Decoder(list[Person])
     return {
@@ -151,7 +144,7 @@ def best(work: Callable[[], object], count: int = 5) -> float:
 def measure(form: Format) -> Times:
     data = form.write(form.objects)
     if form.use(form.read(data)) != form.use(form.objects):
-        raise ValueError("what is read is not what was written")
+        raise BenchmarkError("what is read is not what was written")
     return Times(
         best(lambda: form.write(form.objects)),
         best(lambda: form.read(data)),
@@ -193,10 +186,8 @@ def verdict(found: dict[str, Format], seen: dict[str, list[Times]]) -> str:
     ]
     for name in ("json", "orjson", "msgspec, typed"):
         median = slower(seen, name).median
-        holds = "holds" if median > 1.1 else "does not hold" if median < 0.9 else "cannot be told"
-        lines.append(
-            f'{holds}: "protobuf is faster", {name} takes {median:.2f} × as long to read and use'
-        )
+        takes = f"{name} takes {median:.2f} × as long to read and use"
+        lines.append(f'{harness.judge(median)}: "protobuf is faster", {takes}')
     return "\n".join(lines)
 
 
@@ -205,15 +196,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
     found = formats()
-    seen: dict[str, list[Times]] = {name: [] for name in found}
-    orders = rounds(list(found), args.rounds)
-    progress = Console(stderr=True)
-    try:
-        for order in track(orders, "measuring", args.rounds, console=progress, transient=True):
-            for name in order:
-                seen[name].append(measure(found[name]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with harness.ending_clearly():
+        seen = harness.compare(list(found), args.rounds, lambda name: measure(found[name]))
     harness.save(harness.RESULTS / "encoding.json", seen)
     print(harness.text(table(found, seen), verdict(found, seen)))
 

@@ -22,7 +22,10 @@ from typing import Any, NamedTuple, TypeVar
 import psutil
 from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+
+from rest_gateway.child import child
 
 T = TypeVar("T")
 SATURATED = 0.9
@@ -76,19 +79,41 @@ def ratio(values: Sequence[float], baseline: Sequence[float]) -> Ratio:
     return Ratio(statistics.median(each), min(each), max(each))
 
 
-def compare(
-    variants: Sequence[str], count: int, measure: Callable[[str], Run]
-) -> Iterator[tuple[str, Run]]:
-    """Measures every variant so many times, by turns."""
-    for order in rounds(variants, count):
-        for variant in order:
-            yield variant, measure(variant)
+def compare(variants: Sequence[str], count: int, measure: Callable[[str], T]) -> dict[str, list[T]]:
+    """Measures every variant so many times, by turns, and shows how far it is."""
+    found: dict[str, list[T]] = {variant: [] for variant in variants}
+    steps = [variant for order in rounds(variants, count) for variant in order]
+    for variant in track(steps, "measuring", console=Console(stderr=True), transient=True):
+        found[variant].append(measure(variant))
+    return found
 
 
-def speed(runs: Runs, variant: str) -> Ratio:
-    """Calls per second, against the first variant."""
-    baseline = next(iter(runs.values()))
+@contextmanager
+def ending_clearly(*errors: type[Exception]) -> Iterator[None]:
+    """What goes wrong ends the program with one line, and Ctrl-C without a word."""
+    expected: tuple[type[Exception], ...] = (BenchmarkError, OSError, *errors)
+    try:
+        yield
+    except expected as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def speed(runs: Mapping[str, Sequence[Any]], variant: str, other: str | None = None) -> Ratio:
+    """The rate of a variant against another one's, else the first's."""
+    baseline = runs[other] if other else next(iter(runs.values()))
     return ratio([run.rate for run in runs[variant]], [run.rate for run in baseline])
+
+
+def is_limited(runs: Sequence[Run]) -> bool:
+    """Whether it was the load that set the rate: the server had time to spare."""
+    return statistics.median(run.busy for run in runs) < SATURATED
+
+
+def judge(value: float) -> str:
+    """What a ratio says of "more": a tenth is less than these machines can tell."""
+    return "holds" if value > 1.1 else "does not hold" if value < 0.9 else "cannot be told"
 
 
 def efficiency(runs: Runs, variant: str) -> Ratio:
@@ -108,7 +133,7 @@ def table(runs: Runs) -> Table:
         against = efficiency(runs, variant)
         result.add_row(
             variant,
-            f"{run.rate:,.0f}{'' if run.busy >= SATURATED else ' *'}",
+            f"{run.rate:,.0f}{' *' if is_limited(each) else ''}",
             f"{run.p50_ms:.1f}",
             f"{run.p99_ms:.1f}",
             f"{run.cpu_ms:.3f}",
@@ -138,13 +163,13 @@ def load(file: Path, kind: Callable[..., T]) -> dict[str, list[T]]:
     return {variant: [kind(**run) for run in found] for variant, found in runs.items()}
 
 
-def text(table: Table, verdict: str) -> str:
+def text(table: Table, verdict: str = "") -> str:
     """A table and what follows from it, as a README shows them."""
     console = Console(width=110, no_color=True)
     with console.capture() as captured:
         console.print(table)
     lines = [line.rstrip() for line in captured.get().splitlines()]
-    return "\n".join([*filter(None, lines), verdict])
+    return "\n".join(filter(None, [*lines, verdict]))
 
 
 @contextmanager
@@ -157,22 +182,20 @@ def server(
     does not end as it should.
     """
     command = [*(program or (sys.executable, "-u", "-m", module)), *args]
+    name = module or " ".join(program)
     with (
         tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        child(command, stdout=subprocess.PIPE, stderr=log) as process,
     ):
-        try:
-            _pin(process.pid, core)
-            line = process.stdout.readline() if process.stdout else ""
-            if not line.startswith("listening on "):
-                log.seek(0)
-                raise BenchmarkError(f"{module} does not start: {log.read().strip()[-500:]}")
-            yield psutil.Process(process.pid), line.removeprefix("listening on ").strip()
-            process.send_signal(signal.SIGTERM)
-            if process.wait(START_SECONDS):
-                raise BenchmarkError(f"{module} ended with status {process.returncode}")
-        finally:
-            process.kill()
+        _pin(process.pid, core)
+        line = process.stdout.readline() if process.stdout else ""
+        if not line.startswith("listening on "):
+            log.seek(0)
+            raise BenchmarkError(f"{name} does not start: {log.read().strip()[-500:]}")
+        yield psutil.Process(process.pid), line.removeprefix("listening on ").strip()
+        process.send_signal(signal.SIGTERM)
+        if process.wait(START_SECONDS):
+            raise BenchmarkError(f"{name} ended with status {process.returncode}")
 
 
 def measure(

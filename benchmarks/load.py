@@ -24,23 +24,29 @@ CONTACT = "contacts/ada-1"
 
 
 class Call(NamedTuple):
-    """A method, the bytes sent to it, and whether an answer is right."""
+    """A method, the bytes sent to it, and what checks a reply."""
 
     method: str
     request: bytes
-    is_right: Callable[[bytes], bool]
+    check: Callable[[bytes], None]
+    """Raises ValueError unless a reply is right."""
+
+
+def _must_be(found: str, wanted: str) -> None:
+    if found != wanted:
+        raise ValueError(f"wrong reply: {found!r} instead of {wanted!r}")
 
 
 CALLS = {
     "get": Call(
         "/production.v1.ContactService/GetContact",
         GetContactRequest(name=CONTACT).SerializeToString(),
-        lambda reply: Contact.FromString(reply).name == CONTACT,
+        lambda reply: _must_be(Contact.FromString(reply).name, CONTACT),
     ),
     "create": Call(
         "/production.v1.ContactService/CreateContact",
         CreateContactRequest(contact=Contact(person=Person(name="Ada"))).SerializeToString(),
-        lambda reply: Contact.FromString(reply).person.name == "Ada",
+        lambda reply: _must_be(Contact.FromString(reply).person.name, "Ada"),
     ),
 }
 
@@ -57,8 +63,7 @@ async def load(address: str, call: Call, seconds: float, in_flight: int) -> dict
         async def one_call() -> float:
             started = time.perf_counter()
             reply = await method(call.request, timeout=60)
-            if not call.is_right(reply):
-                raise ValueError(f"wrong reply to {call.method}: {reply[:100]!r}")
+            call.check(reply)
             return time.perf_counter() - started
 
         async def caller() -> None:
@@ -73,7 +78,12 @@ async def load(address: str, call: Call, seconds: float, in_flight: int) -> dict
 
 
 def summary(latencies: list[float], seconds: float) -> dict[str, float]:
-    """Calls, their rate per second, and the median and 99th percentile latency in milliseconds."""
+    """Calls, their rate per second, and the median and 99th percentile latency in milliseconds.
+
+    Raises ValueError for fewer than two.
+    """
+    if len(latencies) < 2:
+        raise ValueError(f"{len(latencies)} answers in {seconds:.2g} s: too few, give more seconds")
     cuts = statistics.quantiles(latencies, n=100, method="inclusive")
     return {
         "calls": len(latencies),

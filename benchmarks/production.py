@@ -4,14 +4,10 @@ python -m benchmarks.production
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from benchmarks import harness
-from benchmarks.harness import BenchmarkError, Run
+from benchmarks.harness import Run
 from benchmarks.load import CALLS
 from benchmarks.production_server import VARIANTS
 
@@ -50,17 +46,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    progress = Console(stderr=True)
-    steps = harness.compare(VARIANTS, args.rounds, lambda variant: measure(variant, args))
-    try:
-        runs: dict[str, list[Run]] = {variant: [] for variant in VARIANTS}
-        total = args.rounds * len(VARIANTS)
-        for variant, run in track(steps, "measuring", total, console=progress, transient=True):
-            runs[variant].append(run)
-    except BenchmarkError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with harness.ending_clearly():
+        runs = harness.compare(VARIANTS, args.rounds, lambda variant: measure(variant, args))
     harness.save(args.results / f"production-{args.call}.json", runs, vars(args))
     print(harness.text(harness.table(runs), verdict(runs)))
 

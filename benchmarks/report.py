@@ -11,13 +11,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import clients, encoding, harness, production, rest, streaming, tls, unary, wire
-from benchmarks.harness import RESULTS, Run, load, text
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator
+
+from benchmarks import (
+    clients,
+    compression,
+    encoding,
+    fetching,
+    growth,
+    harness,
+    production,
+    rest,
+    streaming,
+    tls,
+    unary,
+    wire,
+    workers,
+)
+from benchmarks.harness import RESULTS, Run, Runs, load, text
 from scaling.concurrency import chart
+from scaling.concurrency.lab import Seen
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "benchmarks" / "README.md"
-CHART = ROOT / "benchmarks" / "small_calls.svg"
+BARS, LINES = README.with_name("small_calls.svg"), README.with_name("growth.svg")
 
 
 def encodings(file: Path) -> str:
@@ -39,9 +57,13 @@ def reporter(module: Any, kind: Callable[..., Any]) -> Callable[[Path], str]:
 REPORTS: dict[str, tuple[Path, str, Callable[[Path], str]]] = {
     "encoding": (README, "Bytes and time", encodings),
     "unary": (README, "Small calls", reporter(unary, Run)),
+    "growth": (README, "Growth", lambda file: growth.text(load(file, Run))),
     "wire": (README, "On the wire", reporter(wire, wire.Seen)),
     "clients": (README, "Clients", reporter(clients, clients.Cost)),
     "tls": (README, "Encryption", reporter(tls, tls.Cost)),
+    "compression": (README, "Compression", reporter(compression, compression.Cost)),
+    "workers": (README, "A second process", reporter(workers, Seen)),
+    "fetching": (README, "The first and the last", reporter(fetching, fetching.Times)),
     "streaming": (README, "Streams and batches", reporter(streaming, streaming.Run)),
     "production-get": (README, "What chapter 4's service costs", reporter(production, Run)),
     "rest": (ROOT / "rest_gateway" / "README.md", "Speed", reporter(rest, Run)),
@@ -58,6 +80,25 @@ def replace(page: str, section: str, block: str) -> str:
     return found
 
 
+def draw_growth(runs: Runs) -> Figure:
+    """A panel for each sweep, in it a line for each server."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, sweep in zip(figure.subplots(1, len(growth.SWEEPS)), growth.SWEEPS, strict=True):
+        for (server, rates), marker in zip(growth.rates(runs, sweep).items(), "osD^v", strict=True):
+            axes.loglog(
+                list(rates), list(rates.values()), marker=marker, markersize=4, label=server
+            )
+        axes.set_title(f"calls per second, by {sweep}", loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xticks(list(rates))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.legend(frameon=False)
+    return figure
+
+
 def main() -> None:
     argparse.ArgumentParser(description="Write results into the READMEs.").parse_args()
     files = {name: RESULTS / f"{name}.json" for name in REPORTS}
@@ -71,7 +112,9 @@ def main() -> None:
     if "unary" in found:
         runs = load(found["unary"], Run)
         rates = {name: statistics.median(run.rate for run in each) for name, each in runs.items()}
-        chart.save(chart.draw({"one message there, one back": rates}), CHART)
+        chart.save(chart.draw({"one message there, one back": rates}), BARS)
+    if "growth" in found:
+        chart.save(draw_growth(load(found["growth"], Run)), LINES)
 
 
 if __name__ == "__main__":

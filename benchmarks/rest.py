@@ -5,7 +5,6 @@ python -m benchmarks.rest
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,10 @@ from typing import NamedTuple
 
 import psutil
 from rich import box
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from benchmarks import harness
-from benchmarks.harness import BenchmarkError, Run, Runs
+from benchmarks.harness import Run, Runs
 from rest_gateway import demo
 
 
@@ -74,7 +71,7 @@ def table(runs: Runs) -> Table:
         against = harness.speed(runs, variant)
         result.add_row(
             variant,
-            f"{run.rate:,.0f}{'' if run.busy >= harness.SATURATED else ' *'}",
+            f"{run.rate:,.0f}{' *' if harness.is_limited(each) else ''}",
             f"{run.p50_ms:.1f}",
             f"{run.p99_ms:.1f}",
             f"{run.cpu_ms:.3f}",
@@ -103,17 +100,8 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=64, help="requests at a time")
     parser.add_argument("--results", type=Path, default=harness.RESULTS, metavar="FOLDER")
     args = parser.parse_args()
-    progress = Console(stderr=True)
-    steps = harness.compare(list(WAYS), args.rounds, lambda variant: measure(variant, args))
-    try:
-        runs: Runs = {variant: [] for variant in WAYS}
-        total = args.rounds * len(WAYS)
-        for variant, run in track(steps, "measuring", total, console=progress, transient=True):
-            runs[variant].append(run)
-    except BenchmarkError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with harness.ending_clearly():
+        runs = harness.compare(list(WAYS), args.rounds, lambda variant: measure(variant, args))
     harness.save(args.results / "rest.json", runs, vars(args))
     print(harness.text(table(runs), verdict(runs)))
 

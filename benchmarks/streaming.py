@@ -5,19 +5,16 @@ python -m benchmarks.streaming
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import grpc
 from rich import box
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from benchmarks import harness
-from benchmarks.harness import BenchmarkError, Ratio
+from benchmarks.harness import BenchmarkError
 from benchmarks.streaming_server import SERVICE
 from protobuf_demo.addressbook_pb2 import AddressBook, Person
 
@@ -40,6 +37,7 @@ class Client:
         self._down: Any = channel.unary_stream(path + "Down", *encoders(AddressBook, Person))
         self._up: Any = channel.stream_unary(path + "Up", *encoders(Person, Person))
         self._both: Any = channel.stream_stream(path + "Both", *encoders(Person, Person))
+        self._page: Any = channel.unary_unary(path + "Page", *encoders(Person, AddressBook))
         self._batch: Any = channel.unary_unary(path + "Batch", *encoders(AddressBook, AddressBook))
         self._person = Person(name="Ada Lovelace", id=1, email="ada@example.com")
 
@@ -57,12 +55,22 @@ class Client:
 
     def down(self, count: int) -> int:
         """One call, a stream from the server."""
-        wanted = AddressBook(people=[Person(name="Ada Lovelace", id=count)])
-        return sum(1 for _ in self._down(wanted, timeout=60))
+        return sum(1 for _ in self.people(count))
+
+    def people(self, count: int) -> Iterator[Person]:
+        """What a stream from the server brings, as it comes."""
+        wanted = AddressBook(people=[Person(name=self._person.name, id=count)])
+        yield from self._down(wanted, timeout=60)
 
     def up(self, count: int) -> int:
         """One call, a stream to the server."""
         return int(self._up(self._people(count), timeout=60).id)
+
+    def pages(self, count: int, size: int) -> Iterator[Person]:
+        """Calls, each for a page of so many people; what the server has, as it comes."""
+        for begin in range(0, count, size):
+            wanted = Person(name=self._person.name, id=min(size, count - begin))
+            yield from self._page(wanted, timeout=60).people
 
     def batch(self, count: int) -> int:
         """Calls with a thousand people each."""
@@ -94,19 +102,13 @@ def measure(client: Client, way: str) -> Run:
     return Run(count / (time.perf_counter() - started))
 
 
-def against(runs: dict[str, list[Run]], way: str) -> Ratio:
-    """The messages per second of a way against the first, round by round."""
-    first = next(iter(WAYS))
-    return harness.ratio([run.rate for run in runs[way]], [run.rate for run in runs[first]])
-
-
 def table(runs: dict[str, list[Run]]) -> Table:
     result = Table(box=box.SIMPLE_HEAD)
     result.add_column("way", no_wrap=True)
     for heading in ("messages/s", "× calls", "range"):
         result.add_column(heading, justify="right", no_wrap=True)
     for way, each in runs.items():
-        ratio = against(runs, way)
+        ratio = harness.speed(runs, way)
         result.add_row(
             way,
             f"{statistics.median(run.rate for run in each):,.0f}",
@@ -119,8 +121,8 @@ def table(runs: dict[str, list[Run]]) -> Table:
 def verdict(runs: dict[str, list[Run]]) -> str:
     """What holds of the claims, a line each."""
     _, *streams, batch = WAYS
-    best = max(against(runs, way).median for way in streams)
-    many = against(runs, batch).median
+    best = max(harness.speed(runs, way).median for way in streams)
+    many = harness.speed(runs, batch).median
     return (
         f"{'holds' if best > 1.1 else 'does not hold'}: streams are for many messages, "
         f"they carry up to {best:.1f} × those of calls\n"
@@ -133,23 +135,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure streams beside calls and batches.")
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
-    runs: dict[str, list[Run]] = {way: [] for way in WAYS}
-    orders = harness.rounds(list(WAYS), args.rounds)
-    progress = Console(stderr=True)
-    try:
-        with (
-            harness.server("benchmarks.streaming_server") as (_, address),
-            grpc.insecure_channel(address, SINGLE_THREADED) as channel,
-        ):
-            client = Client(channel)
-            client.one(1)  # Connects.
-            for order in track(orders, "measuring", args.rounds, console=progress, transient=True):
-                for way in order:
-                    runs[way].append(measure(client, way))
-    except BenchmarkError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with (
+        harness.ending_clearly(grpc.RpcError),
+        harness.server("benchmarks.streaming_server") as (_, address),
+        grpc.insecure_channel(address, SINGLE_THREADED) as channel,
+    ):
+        client = Client(channel)
+        client.one(1)  # Connects.
+        runs = harness.compare(list(WAYS), args.rounds, lambda way: measure(client, way))
     harness.save(harness.RESULTS / "streaming.json", runs)
     print(harness.text(table(runs), verdict(runs)))
 

@@ -3,6 +3,7 @@
 python -m benchmarks.streaming_server
 """
 
+import itertools
 import signal
 import threading
 from collections.abc import Iterator
@@ -36,6 +37,11 @@ def both(people: Iterator[Person], _context: object) -> Iterator[Person]:
     yield from people
 
 
+def page(person: Person, _context: object) -> AddressBook:
+    """As many people as the id says, in one message."""
+    return AddressBook(people=itertools.repeat(person, person.id))
+
+
 def batch(book: AddressBook, _context: object) -> AddressBook:
     return book
 
@@ -50,6 +56,7 @@ def handlers() -> Any:
             "Down": grpc.unary_stream_rpc_method_handler(down, book[0], person[1]),
             "Up": grpc.stream_unary_rpc_method_handler(up, *person),
             "Both": grpc.stream_stream_rpc_method_handler(both, *person),
+            "Page": grpc.unary_unary_rpc_method_handler(page, person[0], book[1]),
             "Batch": grpc.unary_unary_rpc_method_handler(batch, *book),
         },
     )

@@ -5,7 +5,6 @@ python -m benchmarks.tls
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -14,12 +13,10 @@ from typing import NamedTuple
 
 import grpc
 from rich import box
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from benchmarks import harness
-from benchmarks.h2load import MESSAGE, NAME
+from benchmarks.greetings import MESSAGE, NAME
 from benchmarks.harness import BenchmarkError
 from benchmarks.tls_server import KINDS
 from helloworld.helloworld_pb2 import HelloRequest
@@ -70,11 +67,6 @@ def measure(kind: str, address: str, certs: Path) -> Cost:
         return Cost(statistics.median(first) * 1000, CALLS / (time.perf_counter() - started))
 
 
-def against(costs: dict[str, list[Cost]], kind: str) -> harness.Ratio:
-    """The calls per second of a kind against plaintext's, round by round."""
-    return harness.ratio([c.rate for c in costs[kind]], [c.rate for c in costs[KINDS[0]]])
-
-
 def table(costs: dict[str, list[Cost]]) -> Table:
     result = Table(box=box.SIMPLE_HEAD)
     result.add_column("channel", no_wrap=True)
@@ -82,7 +74,7 @@ def table(costs: dict[str, list[Cost]]) -> Table:
         result.add_column(heading, justify="right", no_wrap=True)
     for kind, each in costs.items():
         first, rate = map(statistics.median, zip(*each, strict=True))
-        ratio = against(costs, kind)
+        ratio = harness.speed(costs, kind)
         spread = f"{ratio.lowest:.2f} to {ratio.highest:.2f}"
         result.add_row(kind, f"{first:.1f}", f"{rate:,.0f}", f"{ratio.median:.2f}", spread)
     return result
@@ -90,7 +82,7 @@ def table(costs: dict[str, list[Cost]]) -> Table:
 
 def verdict(costs: dict[str, list[Cost]]) -> str:
     """What holds of the claim."""
-    ratio = against(costs, "TLS").median
+    ratio = harness.speed(costs, "TLS").median
     holds = "does not hold" if ratio > 0.9 else "holds"
     return f"{holds}: TLS is slow, when connected it gives {ratio:.2f} × the calls of plaintext"
 
@@ -99,25 +91,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what encryption costs.")
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
-    costs: dict[str, list[Cost]] = {kind: [] for kind in KINDS}
-    orders = harness.rounds(list(KINDS), args.rounds)
-    progress = Console(stderr=True)
-    try:
-        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            certs = Path(folder)
-            certificates.make(certs)
-            addresses = {}
-            for kind in KINDS:
-                server = harness.server("benchmarks.tls_server", kind, folder)
-                _, address = stack.enter_context(server)
-                addresses[kind] = address.replace("127.0.0.1", "localhost")
-            for order in track(orders, "measuring", args.rounds, console=progress, transient=True):
-                for kind in order:
-                    costs[kind].append(measure(kind, addresses[kind], certs))
-    except (BenchmarkError, grpc.RpcError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with (
+        harness.ending_clearly(grpc.RpcError),
+        tempfile.TemporaryDirectory() as folder,
+        ExitStack() as stack,
+    ):
+        certs = Path(folder)
+        certificates.make(certs)
+        addresses = {}
+        for kind in KINDS:
+            server = harness.server("benchmarks.tls_server", kind, folder)
+            _, address = stack.enter_context(server)
+            addresses[kind] = address.replace("127.0.0.1", "localhost")
+        costs = harness.compare(
+            KINDS, args.rounds, lambda kind: measure(kind, addresses[kind], certs)
+        )
     harness.save(harness.RESULTS / "tls.json", costs)
     print(harness.text(table(costs), verdict(costs)))
 

@@ -6,10 +6,9 @@ python -m benchmarks.wire
 import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiohttp
 import grpc
@@ -18,7 +17,7 @@ from rich import box
 from rich.table import Table
 
 from benchmarks import harness
-from benchmarks.h2load import MESSAGE, NAME
+from benchmarks.greetings import MESSAGE, NAME
 from benchmarks.harness import BenchmarkError
 from helloworld.helloworld_pb2 import HelloRequest
 from helloworld.helloworld_pb2_grpc import GreeterStub
@@ -137,13 +136,8 @@ def verdict(seen: dict[str, list[Seen]]) -> str:
 
 def main() -> None:
     argparse.ArgumentParser(description="Count connections and bytes.").parse_args()
-    any_error: Any = (BenchmarkError, grpc.RpcError, requests.RequestException)
-    try:
+    with harness.ending_clearly(grpc.RpcError, aiohttp.ClientError):
         seen = {client: [measure(client)] for client in CLIENTS}
-    except any_error as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
     harness.save(harness.RESULTS / "wire.json", seen)
     print(harness.text(table(seen), verdict(seen)))
 

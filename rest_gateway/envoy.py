@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         with child([*command, "--log-level", "error"]) as process:
             _wait_until_listening(process, address)
             print(f"listening on {address[0]}:{address[1]}", flush=True)
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt, SystemExit):
                 process.wait()
         return process.returncode
 

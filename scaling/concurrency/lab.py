@@ -36,6 +36,8 @@ class Way(NamedTuple):
     title: str
     server: str
     processes: int = 1
+    flags: tuple[str, ...] = ()
+    """More for lab_server."""
 
 
 WAYS = [
@@ -77,7 +79,7 @@ def serving(way: Way, work: str) -> Iterator[tuple[str, list[psutil.Process]]]:
         for _ in range(way.processes):
             command = [sys.executable, "-m", "scaling.concurrency.lab_server", way.server, work]
             process = stack.enter_context(
-                child([*command, f"--port={port}"], stdout=subprocess.PIPE)
+                child([*command, *way.flags, f"--port={port}"], stdout=subprocess.PIPE)
             )
             line = process.stdout.readline() if process.stdout else ""
             if not line.startswith("listening on "):

@@ -44,7 +44,7 @@ def compute_in_c() -> None:
     hashlib.pbkdf2_hmac("sha256", b"password", b"salt", HASHES)
 
 
-Work = Callable[[], None]
+Work = Callable[[], object]
 Handler = Any
 """A grpc.GenericRpcHandler, which has type parameters for type checkers only."""
 WORK: dict[str, Work] = {"waits": wait, "computes": compute, "computes in C": compute_in_c}
@@ -105,11 +105,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve EchoService for the concurrency lab.")
     parser.add_argument("way", choices=(*WAYS, *ASYNC_WAYS))
     parser.add_argument("work", choices=WORK)
+    parser.add_argument("--times", type=int, default=1, help="how often a call does it")
     parser.add_argument("--port", type=int, default=0, help="0 takes any; others may share it")
     args = parser.parse_args()
     kind, _, how = args.way.partition("-")
     address = f"{HOST}:{args.port}"
-    served = handler(how, WORK[args.work])
+    served = handler(how, lambda: [WORK[args.work]() for _ in range(args.times)])
     try:
         if kind == "threads":
             serve_threads(served, int(how), address)

@@ -3,11 +3,23 @@
 import grpc
 import pytest
 
-from benchmarks import harness, streaming, streaming_server, tls, tls_server, unary, wire
+from benchmarks import (
+    fetching,
+    growth,
+    harness,
+    streaming,
+    streaming_server,
+    tls,
+    tls_server,
+    unary,
+    wire,
+    workers,
+)
 from benchmarks.harness import BenchmarkError, Run
 from production import certificates
 from production.lessons.wire import Wire
 from protobuf_demo.addressbook_pb2 import AddressBook, Person
+from scaling.concurrency.lab import Seen
 from tests.conftest import python
 
 
@@ -58,18 +70,40 @@ def test_streams_and_batches_get_the_verdict_that_their_figures_give():
     ]
 
 
-@pytest.mark.parametrize(
-    ("grpcio", "said"), [(60, "holds"), (40, "does not hold"), (51, "cannot be told")]
-)
-def test_the_claim_against_rest_gets_the_verdict_that_its_figures_give(grpcio, said):
-    rates = {"grpc.aio": 30, "grpcio, 10 threads": grpcio, unary.FAST: 280, "FastAPI": 50}
-    runs = {variant: [Run(rate, 1, 1, 1, 1)] for variant, rate in rates.items()}
+RATES = {"grpc.aio": 30, "grpcio, 10 threads": 40, unary.FAST: 280, "FastAPI": 50}
 
-    assert unary.verdict(runs).splitlines() == [
+
+def verdict(rates, idle=()):
+    runs = {
+        variant: [Run(rate, 1, 1, 1, busy=0.5 if variant in idle else 1)]
+        for variant, rate in rates.items()
+    }
+    return unary.verdict(runs).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"), [(30, "holds"), (50, "does not hold"), (39, "cannot be told")]
+)
+def test_the_claim_against_rest_gets_the_verdict_that_its_figures_give(rest, said):
+    claim = f'"gRPC is faster than REST", grpcio, 10 threads {40 / rest:.2f} × FastAPI'
+
+    assert verdict(RATES | {"FastAPI": rest}) == [
         f"holds: {unary.FAST} answers 9.3 × the calls of grpc.aio (goal: 9.0)",
-        f"holds: {unary.FAST} answers 5.6 × the calls of FastAPI (goal: 4.0)",
-        f'{said}: "gRPC is faster than REST", grpcio {grpcio / 50:.2f} × FastAPI',
+        f"holds: {unary.FAST} answers {280 / rest:.1f} × the calls of FastAPI (goal: 4.0)",
+        f"{said}: {claim}",
     ]
+
+
+def test_there_is_no_verdict_where_the_load_was_the_limit():
+    slower = RATES | {"FastAPI": 100, "grpc.aio": 40}
+    for rates, idle, said in (
+        (RATES, "grpc.aio", [unary.LIMITED, "holds", "does not hold"]),
+        (RATES, "FastAPI", ["holds", unary.LIMITED, unary.LIMITED]),
+        (RATES, "grpcio, 10 threads", ["holds", "holds", unary.LIMITED]),
+        (RATES, unary.FAST, ["holds", "holds", "does not hold"]),  # It can only be faster.
+        (slower, unary.FAST, [unary.LIMITED, unary.LIMITED, "does not hold"]),
+    ):
+        assert [line.partition(":")[0] for line in verdict(rates, [idle])] == said
 
 
 def test_the_benchmark_of_formats_runs_and_gives_a_verdict():
@@ -77,7 +111,7 @@ def test_the_benchmark_of_formats_runs_and_gives_a_verdict():
     ended = python("-m", "benchmarks.encoding", "--rounds=1")
 
     assert (ended.returncode, ended.stderr.strip()) == (0, "")
-    assert ended.stdout.splitlines()[-4].startswith("holds: JSON has 2.34 × protobuf's bytes")
+    assert ended.stdout.splitlines()[-4].startswith("holds: JSON has 2.05 × protobuf's bytes")
 
 
 def test_the_benchmark_of_clients_gets_the_verdict_that_its_figures_give():
@@ -106,6 +140,69 @@ def test_a_client_by_plaintext_is_not_let_in_by_tls(tmp_path):
         pytest.raises(grpc.RpcError),
     ):
         tls.measure("plaintext", address, tmp_path)
+
+
+@pytest.mark.parametrize("way", list(fetching.WAYS))
+def test_every_way_of_fetching_counts_its_messages(client, way):
+    for count in (1, 7, 2_001):
+        times = fetching.measure(client, way, count)
+        assert 0 < times.first <= times.last
+
+
+def test_messages_that_are_not_fetched_fail_the_run(client):
+    client._page = lambda *_args, **_options: AddressBook(people=[Person()] * 9)
+
+    with pytest.raises(BenchmarkError, match="9 of 10 messages"):
+        fetching.measure(client, "all in one message", 10)
+
+
+def test_the_first_and_the_last_get_the_verdict_that_their_figures_give():
+    seen = {fetching.name(way, 100_000): [fetching.Times(1, 50)] for way in fetching.WAYS}
+    seen[fetching.name("a stream", 100_000)] = [fetching.Times(0.5, 100)]
+
+    assert [line.partition(":")[0] for line in fetching.verdict(seen).splitlines()] == [
+        "holds",
+        "does not hold",
+    ]
+
+
+def test_compression_pays_on_slow_networks():
+    compression = pytest.importorskip("benchmarks.compression", exc_type=ImportError)
+    none, packed = compression.Cost(10_000, 1), compression.Cost(2_000, 3)
+    costs = {"none": [none], "deflate": [packed], "gzip": [compression.Cost(2_000, 5)]}
+
+    # 64,000 bits less in 2 ms more.
+    assert compression.verdict(costs).startswith("holds only below 32 Mbit/s")
+
+
+def test_compression_is_seen_on_the_wire():
+    compression = pytest.importorskip("benchmarks.compression", exc_type=ImportError)
+    with harness.server("benchmarks.streaming_server") as (_, address):
+        costs = {kind: compression.measure(kind, address) for kind in compression.KINDS}
+
+    assert 74_650 < costs["none"].sent < 76_000
+    assert 0 < costs["gzip"].sent < costs["none"].sent / 5
+
+
+def test_a_second_process_gets_the_verdict_that_its_figures_give():
+    for rate, said in ((180, "holds"), (179, "does not hold")):
+        seen = {workers.ONE: [Seen(100, 1, 1, 1)], workers.TWO: [Seen(rate, 1, 1, 1)]}
+        assert workers.verdict(seen).startswith(f"{said}: 2 processes answer 1.{rate - 100} ×")
+
+
+def test_growth_tells_where_grpc_is_faster():
+    def run(server, point):
+        faster = server in unary.STOCK and point in {64, 256, 4_000_000}
+        return Run(200 if faster else 100, 1, 1, 1, busy=0.1 if point == 1 else 1)
+
+    runs = {name: [run(server, point)] for name, _, server, point in growth.variants()}
+
+    assert growth.verdict(runs).splitlines() == [
+        'holds at 64, 256, not at 4, 16 calls in flight: "gRPC is faster than REST"',
+        'holds at 4,000,000, not at 10, 1,000, 16,000, 256,000 bytes: "gRPC is faster than REST"',
+    ]
+    first, *_ = (line for line in growth.text(runs).splitlines() if "grpc.aio" in line)
+    assert first.split() == ["grpc.aio", "100", "*", "100", "100", "200", "200"]
 
 
 def test_connections_and_bytes_are_counted(monkeypatch):

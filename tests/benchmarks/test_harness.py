@@ -39,10 +39,13 @@ def test_a_summary_by_hand():
     }
 
 
+def test_a_single_answer_is_too_few():
+    with pytest.raises(ValueError, match=r"1 answers in 0\.1 s: too few"):
+        load.summary([0.05], seconds=0.1)
+
+
 def test_a_planted_slow_server_shows():
-    runs = {"none": [], "slow": []}
-    for variant, run in harness.compare(list(runs), 2, measure):
-        runs[variant].append(run)
+    runs = harness.compare(["none", "slow"], 2, measure)
 
     assert runs["slow"][0].cpu_ms > 5
     assert harness.efficiency(runs, "none") == Ratio(1, 1, 1)
@@ -63,7 +66,7 @@ def table_lines(runs):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("wrong", "wrong reply to /production.v1.ContactService/GetContact"),
+        ("wrong", "wrong reply: 'contacts/somebody-else'"),
         ("failing", "planted"),
         ("unable", "does not start: error: planted"),
         ("ends badly", "ended with status 3"),

@@ -3,12 +3,11 @@
 import http.server
 import json
 import os
-import shutil
 import threading
 
 import pytest
 
-from benchmarks import h2load, harness, rest
+from benchmarks import h2load, harness, hello_server, rest
 from benchmarks.harness import BenchmarkError, Ratio, Run
 from benchmarks.http_load import RIGHT
 from helloworld import greeter_server
@@ -98,35 +97,58 @@ def test_a_server_that_does_not_start_is_told():
         pass
 
 
-@pytest.fixture
-def h2load_is_here():
-    if not shutil.which("h2load"):
+@pytest.fixture(params=["h2load", "embedded"])
+def flags(request):
+    """The flags for each load: h2load, or our own."""
+    if request.param == "embedded":
+        return ["--embedded"]
+    if not h2load.program():
         if os.environ.get("TOUR_REQUIRE") == "all":
             pytest.fail("absent: h2load", pytrace=False)
         pytest.skip(f"absent: h2load ({h2load.BRINGS})")
+    return []
 
 
-@pytest.mark.usefixtures("h2load_is_here")
+def greet(address, protocol, *how):
+    return python("-m", "benchmarks.hello_load", address, protocol, "--seconds=0.3", *how)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
         (200, {"message": "Hello, nobody!"}, "wrong reply"),
-        (500, {"message": "Hello, world!"}, "answers with status 500"),
+        (500, {"message": "Hello, world!"}, "500"),
     ],
 )
-def test_h2load_believes_no_wrong_answer(answering, status, body, error):
-    address = answering(status, body)
-
-    ended = python("-m", "benchmarks.h2load", address, "rest", "--seconds=0.2", "--in-flight=2")
+def test_a_wrong_greeting_fails_the_run(answering, status, body, error, flags):
+    ended = greet(answering(status, body), "rest", "--in-flight=2", *flags)
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert error in ended.stderr
 
 
-@pytest.mark.usefixtures("h2load_is_here")
-def test_h2load_counts_right_answers(serve):
+def test_a_failed_call_fails_the_run(serve, flags):
+    """Chapter 2's server has no greeting for a name of more than 100 bytes."""
+    ended = greet(serve(greeter_server.start), "grpc", "--name-length=101", *flags)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "INVALID_ARGUMENT" in ended.stderr
+
+
+@pytest.mark.parametrize("length", [5, 100])
+def test_right_greetings_are_counted(serve, flags, length):
     address = serve(greeter_server.start)
 
-    ended = python("-m", "benchmarks.h2load", address, "grpc", "--seconds=0.3", "--in-flight=4")
+    ended = greet(address, "grpc", "--in-flight=4", f"--name-length={length}", *flags)
+
+    assert json.loads(ended.stdout)["calls"] > 0
+
+
+@pytest.mark.parametrize("variant", ["grpc.aio", "connectrpc", "FastAPI"])
+def test_each_protocol_is_spoken(variant, flags):
+    pytest.importorskip("fastapi")
+    protocol = hello_server.PROTOCOLS[variant]
+    with harness.server("benchmarks.hello_server", variant) as (_, address):
+        ended = greet(address, protocol, "--name-length=200000", "--in-flight=2", *flags)
 
     assert json.loads(ended.stdout)["calls"] > 0

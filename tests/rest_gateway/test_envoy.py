@@ -1,6 +1,7 @@
 """Envoy speaks REST, gRPC and gRPC-Web on one port. What it answers to REST is in test_requests."""
 
 import base64
+import signal
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from production.v1.contacts_pb2 import (
 from production.v1.contacts_pb2_grpc import ContactServiceStub
 from protobuf_demo.addressbook_pb2 import Person
 from rest_gateway import demo
+from rest_gateway.child import child
 from tests.rest_gateway.conftest import WAIT, a_page, running
 
 SERVICE = "/production.v1.ContactService/"
@@ -128,6 +130,20 @@ def test_a_page_of_another_origin_calls_by_grpc_web(gateway):
     messages = [data for is_trailers, data in frames(base64.b64decode(seen)) if not is_trailers]
     assert (status, refused) == (200, "16")
     assert ListContactsResponse.FromString(messages[0]).contacts[0].person.name == "Ada"
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("envoy")
+def test_it_ends_well_when_told_to(told):
+    with child(
+        [*demo.command("envoy"), "--address=127.0.0.1:0", "--plaintext"],
+        ended_by=told,
+        cwd=demo.ROOT,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline().startswith("listening on ")
+
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(
