@@ -66,7 +66,7 @@ test: setup engines ## Run the tests, but for the slow ones.
 	@$(BIN)/python -m pytest --numprocesses auto --quiet -m "not slow"
 
 .PHONY: test-all
-test-all: setup engines $(VENV)/.ready-tests ## Run all tests.
+test-all: setup engines $(VENV)/.ready-tests $(VENV)/.ready-benchmarks ## Run all tests.
 	@$(BIN)/python -m pytest --numprocesses auto --quiet
 
 .PHONY: certs
@@ -83,6 +83,7 @@ bench-rest: setup engines $(VENV)/.ready-benchmarks ## Measure chapter 5's gatew
 
 .PHONY: bench
 bench: setup engines $(VENV)/.ready-benchmarks ## Measure the article's claims: five minutes.
+	@$(BIN)/python -m benchmarks.harness
 	@$(BIN)/python -m benchmarks.encoding $(BENCH)
 	@$(BIN)/python -m benchmarks.wire
 	@$(BIN)/python -m benchmarks.streaming $(BENCH)

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,6 +28,11 @@ from rich.table import Table
 from rest_gateway.child import child
 
 T = TypeVar("T")
+PACKAGES = (
+    "grpcio", "protobuf", "sqlalchemy", "pygrpc-native", "connectrpc", "grpclib", "fastapi",
+    "uvicorn", "starlette", "aiohttp", "httpx", "requests", "orjson", "msgspec", "pydantic",
+)  # fmt: skip
+"""Whose versions are told with the results."""
 SATURATED = 0.9
 """A server that used less of its core than this was not the limit; its load was."""
 START_SECONDS = 30
@@ -249,10 +254,16 @@ def _pin(pid: int, core: int) -> None:
 
 def machine() -> dict[str, str]:
     """What the figures were measured on, and with."""
-    packages = "grpcio", "protobuf", "sqlalchemy"
-    return {
+    found = {
         "cores": str(os.cpu_count()),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{package: version(package) for package in packages},
     }
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):  # The peers are installed for `make bench` alone.
+            found[package] = version(package)
+    return found
+
+
+if __name__ == "__main__":
+    print(", ".join(f"{what} {value}" for what, value in machine().items()))

@@ -73,7 +73,7 @@ def write_config(file: Path, descriptors: Path, args: argparse.Namespace) -> Non
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs Envoy until it is told to stop; returns its exit status."""
+    """Runs Envoy until it ends; returns its exit status. KeyboardInterrupt ends it."""
     program = shutil.which("envoy", path=f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}")
     if not program:
         sys.exit("error: there is no envoy: `make engines` brings it")
@@ -86,9 +86,7 @@ def run(args: argparse.Namespace) -> int:
         with child([*command, "--log-level", "error"]) as process:
             _wait_until_listening(process, address)
             print(f"listening on {address[0]}:{address[1]}", flush=True)
-            with suppress(KeyboardInterrupt, SystemExit):
-                process.wait()
-        return process.returncode
+            return process.wait()
 
 
 @contextmanager
@@ -148,8 +146,9 @@ def main() -> None:
         text = f"{what} (default: %(default)s)"
         parser.add_argument(f"--{name}", type=Path, default=certs / file, help=text)
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    sys.exit(run(args))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C.
+    with suppress(KeyboardInterrupt):
+        sys.exit(run(args))
 
 
 if __name__ == "__main__":

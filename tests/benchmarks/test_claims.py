@@ -190,6 +190,13 @@ def test_a_second_process_gets_the_verdict_that_its_figures_give():
         assert workers.verdict(seen).startswith(f"{said}: 2 processes answer 1.{rate - 100} ×")
 
 
+@pytest.mark.parametrize(("sweep", "point"), [("calls in flight", 4), ("bytes", 1_000_000)])
+def test_growth_is_measured(sweep, point):
+    _, measure = growth.SWEEPS[sweep]
+
+    assert measure("grpcio, 10 threads", point, 0.5).rate > 0
+
+
 def test_growth_tells_where_grpc_is_faster():
     def run(server, point):
         faster = server in unary.STOCK and point in {64, 256, 4_000_000}

@@ -1,7 +1,9 @@
 """The harness finds what it is for, and believes no run that went wrong."""
 
 import json
+import platform
 
+import grpc
 import pytest
 
 from benchmarks import harness, load
@@ -37,6 +39,12 @@ def test_a_summary_by_hand():
         "p50_ms": pytest.approx(51),
         "p99_ms": pytest.approx(100),
     }
+
+
+def test_results_tell_the_machine_and_the_versions():
+    told = python("-m", "benchmarks.harness").stdout
+
+    assert f"python {platform.python_version()}, grpcio {grpc.__version__}, protobuf " in told
 
 
 def test_a_single_answer_is_too_few():
