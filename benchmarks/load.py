@@ -80,11 +80,12 @@ async def load(address: str, call: Call, seconds: float, in_flight: int) -> dict
 def summary(latencies: list[float], seconds: float) -> dict[str, float]:
     """Calls, their rate per second, and the median and 99th percentile latency in milliseconds.
 
-    Raises ValueError for fewer than two.
+    Raises ValueError when there are none.
     """
-    if len(latencies) < 2:
-        raise ValueError(f"{len(latencies)} answers in {seconds:.2g} s: too few, give more seconds")
-    cuts = statistics.quantiles(latencies, n=100, method="inclusive")
+    if not latencies:
+        raise ValueError(f"no answer in {seconds:.2g} s: give more seconds")
+    each = latencies if len(latencies) > 1 else latencies * 2  # quantiles wants two.
+    cuts = statistics.quantiles(each, n=100, method="inclusive")
     return {
         "calls": len(latencies),
         "rate": len(latencies) / seconds,

@@ -18,6 +18,8 @@ from benchmarks.hello_server import PROTOCOLS, SERVERS
 
 FAST = "pygrpc-native, asyncio"
 STOCK, REST = ("grpc.aio", "grpcio, 10 threads"), "FastAPI"
+WARM_UP_SECONDS = 0.5
+"""Enough for some answers of 4 MB on a machine that is slow at the moment."""
 LIMITED = "no verdict, limited by the load"
 GOALS = {"grpc.aio": 9.0, "FastAPI": 4.0}
 """How many times the calls of each the fast lane should answer."""
@@ -28,7 +30,7 @@ def measure(variant: str, seconds: float, in_flight: int, name_length: int = len
     with harness.server("benchmarks.hello_server", variant) as (process, address):
         load = ["benchmarks.hello_load", address, PROTOCOLS[variant], f"--in-flight={in_flight}"]
         load.append(f"--name-length={name_length}")
-        harness.measure(process, [*load, f"--seconds={seconds / 10}"])
+        harness.measure(process, [*load, f"--seconds={WARM_UP_SECONDS}"])
         return harness.measure(process, [*load, f"--seconds={seconds}"])
 
 

@@ -47,9 +47,12 @@ def test_results_tell_the_machine_and_the_versions():
     assert f"python {platform.python_version()}, grpcio {grpc.__version__}, protobuf " in told
 
 
-def test_a_single_answer_is_too_few():
-    with pytest.raises(ValueError, match=r"1 answers in 0\.1 s: too few"):
-        load.summary([0.05], seconds=0.1)
+def test_a_single_answer_is_enough_for_a_summary_and_none_is_not():
+    summary = load.summary([0.05], seconds=0.1)
+
+    assert summary == {"calls": 1, "rate": 10, "p50_ms": 50, "p99_ms": 50}
+    with pytest.raises(ValueError, match=r"no answer in 0\.1 s"):
+        load.summary([], seconds=0.1)
 
 
 def test_a_planted_slow_server_shows():
