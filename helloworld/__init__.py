@@ -1,1 +1,1 @@
-"""Chapter 2: the first call."""
+"""The first call: a server that greets, and its clients."""

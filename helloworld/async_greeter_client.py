@@ -1,4 +1,4 @@
-"""Asks the Greeter service for one greeting, with asyncio.
+"""Calls the Greeter service once, with asyncio, and prints the greeting.
 
 Run it against a server in another terminal:
 
@@ -14,42 +14,22 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from helloworld import command_line
 from helloworld.helloworld_pb2 import HelloRequest
 from helloworld.helloworld_pb2_grpc import GreeterStub
 
-if TYPE_CHECKING:  # The stub has one class at run time, two for the type checker.
+if TYPE_CHECKING:  # At run time both kinds of channel share one class of stub.
     from helloworld.helloworld_pb2_grpc import GreeterAsyncStub
 
 
 async def greet(stub: "GreeterAsyncStub", name: str, timeout: float) -> str:
-    """The server's greeting for name, waiting at most timeout seconds.
+    """Returns the server's greeting for name.
 
-    Raises grpc.aio.AioRpcError: INVALID_ARGUMENT when the server refuses the name, UNAVAILABLE when
-    it cannot be reached, DEADLINE_EXCEEDED when it takes too long.
+    Raises grpc.RpcError: INVALID_ARGUMENT if the server refuses the name, UNAVAILABLE if it cannot
+    be reached, DEADLINE_EXCEEDED if the call takes longer than timeout seconds.
     """
     reply = await stub.SayHello(HelloRequest(name=name), timeout=timeout)
     return reply.message
-
-
-def address(value: str) -> str:
-    """HOST:PORT. Checked here because gRPC takes port 70000 for 4464."""
-    host, _, port = value.encode().decode().rpartition(":")
-    if not host or not 1 <= int(port) <= 65535:
-        raise ValueError
-    return value
-
-
-def text(value: str) -> str:
-    """Text that protobuf can carry. Raises ValueError for bytes that are not UTF-8."""
-    value.encode()
-    return value
-
-
-def seconds(value: str) -> float:
-    """Seconds, above 0 and up to a day. Checked here because gRPC takes 1e300 for "at once"."""
-    if not 0 < float(value) <= 86_400:
-        raise ValueError
-    return float(value)
 
 
 async def run(address: str, name: str, timeout: float) -> None:
@@ -68,16 +48,19 @@ def main() -> None:
     )
     parser.add_argument(
         "--address",
-        type=address,
+        type=command_line.address,
         default="localhost:50051",
         help="HOST:PORT of the server (default: %(default)s)",
     )
     parser.add_argument(
-        "--name", type=text, default="world", help="who is greeted (default: %(default)s)"
+        "--name",
+        type=command_line.text,
+        default="world",
+        help="the name to greet (default: %(default)s)",
     )
     parser.add_argument(
         "--timeout",
-        type=seconds,
+        type=command_line.seconds,
         default=5,
         help="seconds to wait for the answer (default: %(default)s)",
     )

@@ -1,4 +1,4 @@
-"""The Greeter service, answered by one event loop instead of threads.
+"""Serves the Greeter service with asyncio: one event loop instead of threads.
 
 Run it, then call it from a second terminal:
 
@@ -8,6 +8,7 @@ Run it, then call it from a second terminal:
 
 import argparse
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -18,31 +19,33 @@ from helloworld import greeting
 from helloworld.helloworld_pb2 import HelloReply, HelloRequest
 from helloworld.helloworld_pb2_grpc import GreeterServicer, add_GreeterServicer_to_server
 
-HOST = "127.0.0.1"
-"""This machine only. A service for others listens on [::], with TLS (chapter 4)."""
-GRACE = 10.0
-"""Seconds that calls in flight have to finish once the server is told to stop."""
+GRACE = 10
+"""Seconds that calls in flight have to finish once the server stops."""
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 """Ctrl-C, and what process managers and Kubernetes send."""
 
+log = logging.getLogger(__name__)
+
 
 class Greeter(GreeterServicer):
-    """Translates between messages and the domain; knows no greeting of its own."""
+    """Translates between messages and greeting.py."""
 
     async def SayHello(
         self, request: HelloRequest, context: grpc.aio.ServicerContext[HelloRequest, HelloReply]
     ) -> HelloReply:
+        log.info("SayHello %.100r", request.name)  # A longer name is cut.
         try:
             message = greeting.greet(request.name)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        # The client gets the text of any other exception: chapter 2, "A bug in your servicer".
         return HelloReply(message=message)
 
 
 async def start(address: str) -> tuple[grpc.aio.Server, int]:
     """Starts a server on address ("127.0.0.1:0" takes any free port); returns it and its port.
 
-    The server belongs to the running event loop. Raises RuntimeError when the port is taken.
+    The server belongs to the running event loop. Raises RuntimeError if the port is taken.
     """
     # By default a second server could share the port unnoticed.
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
@@ -52,42 +55,44 @@ async def start(address: str) -> tuple[grpc.aio.Server, int]:
     return server, port
 
 
-async def serve(wanted_port: int) -> None:
+async def serve(host: str, port: int) -> None:
     """Serves until SIGINT or SIGTERM, then lets calls in flight finish."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     try:
-        # Asked first because it says why a port cannot be had; gRPC does not.
-        socket.create_server((HOST, wanted_port)).close()
-        server, port = await start(f"{HOST}:{wanted_port}")
-    except (OSError, RuntimeError) as error:
+        # Probe the port first: the socket's error says why it is unavailable, gRPC's does not.
+        socket.create_server((host, port)).close()
+        server, port = await start(f"{host}:{port}")
+    except (OSError, OverflowError, RuntimeError) as error:
         sys.exit(f"error: {error}")
-    print(f"listening on {HOST}:{port}", flush=True)
+    print(f"listening on {host}:{port}", flush=True)
 
     await stop.wait()
-    # From here a second signal ends the process at once.
+    # From here on, a second signal ends the process at once.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    print("stopping: calls in flight may finish", flush=True)
+    print(
+        f"stopping: calls in flight have {GRACE} s to finish; Ctrl-C again ends at once", flush=True
+    )
     await server.stop(GRACE)
-
-
-def port_number(value: str) -> int:
-    """A TCP port, 0 to 65535. Checked here because gRPC takes 70000 for 4464."""
-    if not 0 <= int(value) <= 65535:
-        raise ValueError
-    return int(value)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the Greeter service with asyncio.")
     parser.add_argument(
-        "--port", type=port_number, default=50051, help="0: any free port (default: %(default)s)"
+        "--host",
+        default="127.0.0.1",
+        help="0.0.0.0 listens on every network (default: %(default)s, this machine only)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=50051, help="0 takes any free port (default: %(default)s)"
     )
     args = parser.parse_args()
-    asyncio.run(serve(args.port))
+    # Also shows gRPC's log, where the traceback of a bug in the servicer appears.
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    asyncio.run(serve(args.host, args.port))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Greeter service, answered by threads.
+"""Serves the Greeter service with threads.
 
 Run it, then call it from a second terminal:
 
@@ -7,6 +7,7 @@ Run it, then call it from a second terminal:
 """
 
 import argparse
+import logging
 import signal
 import socket
 import sys
@@ -18,32 +19,34 @@ from helloworld import greeting
 from helloworld.helloworld_pb2 import HelloReply, HelloRequest
 from helloworld.helloworld_pb2_grpc import GreeterServicer, add_GreeterServicer_to_server
 
-HOST = "127.0.0.1"
-"""This machine only. A service for others listens on [::], with TLS (chapter 4)."""
-GRACE = 10.0
-"""Seconds that calls in flight have to finish once the server is told to stop."""
+GRACE = 10
+"""Seconds that calls in flight have to finish once the server stops."""
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 """Ctrl-C, and what process managers and Kubernetes send."""
 
+log = logging.getLogger(__name__)
+
 
 class Greeter(GreeterServicer):
-    """Translates between messages and the domain; knows no greeting of its own."""
+    """Translates between messages and greeting.py."""
 
     def SayHello(self, request: HelloRequest, context: grpc.ServicerContext) -> HelloReply:
+        log.info("SayHello %.100r", request.name)  # A longer name is cut.
         try:
             message = greeting.greet(request.name)
         except ValueError as error:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        # The client gets the text of any other exception: chapter 2, "A bug in your servicer".
         return HelloReply(message=message)
 
 
 def start(address: str) -> tuple[grpc.Server, int]:
     """Starts a server on address ("127.0.0.1:0" takes any free port); returns it and its port.
 
-    Raises RuntimeError when the port is taken.
+    Raises RuntimeError if the port is taken.
     """
     server = grpc.server(
-        # Ten calls at a time; more wait their turn, any number of them (chapter 4 bounds it).
+        # Ten calls run at a time; the others wait in a queue without limit (see chapter 4).
         futures.ThreadPoolExecutor(max_workers=10),
         # By default a second server could share the port unnoticed.
         options=[("grpc.so_reuseport", 0)],
@@ -54,40 +57,38 @@ def start(address: str) -> tuple[grpc.Server, int]:
     return server, port
 
 
-def port_number(value: str) -> int:
-    """A TCP port, 0 to 65535. Checked here because gRPC takes 70000 for 4464."""
-    if not 0 <= int(value) <= 65535:
-        raise ValueError
-    return int(value)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the Greeter service.")
     parser.add_argument(
-        "--port",
-        type=port_number,
-        default=50051,
-        help="0 takes any free port (default: %(default)s)",
+        "--host",
+        default="127.0.0.1",
+        help="0.0.0.0 listens on every network (default: %(default)s, this machine only)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=50051, help="0 takes any free port (default: %(default)s)"
     )
     args = parser.parse_args()
+    # Also shows gRPC's log, where the traceback of a bug in the servicer appears.
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    # Blocked before any thread starts, so that no thread but this one, in sigwait, gets them. A
-    # servicer that starts processes must unblock them there: children inherit the mask.
+    # Block the signals before any thread starts, so that only sigwait, below, receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        # Asked first because it says why a port cannot be had; gRPC does not.
-        socket.create_server((HOST, args.port)).close()
-        server, port = start(f"{HOST}:{args.port}")
-    except (OSError, RuntimeError) as error:
+        # Probe the port first: the socket's error says why it is unavailable, gRPC's does not.
+        socket.create_server((args.host, args.port)).close()
+        server, port = start(f"{args.host}:{args.port}")
+    except (OSError, OverflowError, RuntimeError) as error:
         sys.exit(f"error: {error}")
-    print(f"listening on {HOST}:{port}", flush=True)
+    print(f"listening on {args.host}:{port}", flush=True)
 
     signal.sigwait(STOP_SIGNALS)
-    # From here a second signal ends the process at once.
+    # From here on, a second signal ends the process at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    print("stopping: calls in flight may finish", flush=True)
-    server.stop(GRACE).wait(GRACE + 1)  # Not for ever, whatever a broken client has left behind.
+    print(
+        f"stopping: calls in flight have {GRACE} s to finish; Ctrl-C again ends at once", flush=True
+    )
+    server.stop(GRACE).wait(GRACE + 1)  # Bounded, so that a broken client cannot keep us here.
 
 
 if __name__ == "__main__":

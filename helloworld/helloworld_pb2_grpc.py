@@ -47,8 +47,8 @@ class GreeterServicer:
     """
 
     def SayHello(self, request, context):
-        """SayHello answers one greeting. An empty name, or one over 100 characters,
-        is INVALID_ARGUMENT.
+        """SayHello returns a greeting. It fails with INVALID_ARGUMENT if the name is
+        empty or longer than 100 characters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

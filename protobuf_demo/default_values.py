@@ -1,4 +1,4 @@
-"""What a field says when nobody has set it, and whether you can tell.
+"""Shows the value of a field that nobody has set, and whether you can tell.
 
 Run it:
 
@@ -12,7 +12,7 @@ from protobuf_demo.defaults.v1.defaults_pb2 import EveryKind
 
 
 def set_to_default(field: FieldDescriptor) -> EveryKind:
-    """A message in which the field was set, to the value it had anyway."""
+    """Makes a message in which the field was set, to the value it had anyway."""
     message = EveryKind()
     if field.message_type is None and not field.is_repeated:
         setattr(message, field.name, getattr(message, field.name))
@@ -22,7 +22,7 @@ def set_to_default(field: FieldDescriptor) -> EveryKind:
 
 
 def default_text(field: FieldDescriptor) -> str:
-    """How a reader sees the field when it was not set."""
+    """Returns the value that a reader sees when the field was not set."""
     if field.is_repeated:
         return "{}" if field.message_type else "[]"
     if field.message_type:
@@ -31,7 +31,7 @@ def default_text(field: FieldDescriptor) -> str:
 
 
 def print_table() -> None:
-    """One line for every kind of field."""
+    """Prints one line for every kind of field."""
     print(f"{'field':13}{'default':10}{'can you tell?':15}set to its default, on the wire")
     for field in EveryKind.DESCRIPTOR.fields:
         wire = set_to_default(field).SerializeToString().hex(" ")
@@ -40,19 +40,23 @@ def print_table() -> None:
 
 
 def print_presence() -> None:
-    """The same 0, with presence and without."""
+    """Prints the same 0, not set and set, of fields without presence and with."""
     print("\nHasField where a field has no presence:")
     try:
         EveryKind(an_int32=0).HasField("an_int32")  # type: ignore[arg-type]  # As mypy would say.
     except ValueError as error:
         print(f"  ValueError: {error}")
-    for message in (EveryKind(), EveryKind(an_optional=0)):
+    print("and where it has:")
+    for code, message in (
+        ("EveryKind()", EveryKind()),
+        ("EveryKind(an_optional=0)", EveryKind(an_optional=0)),
+    ):
         present = message.HasField("an_optional")
-        print(f"  an_optional is {message.an_optional}, HasField says {present}")
+        print(f"  {code:26}an_optional is {message.an_optional}, HasField returns {present}")
 
 
 def print_json() -> None:
-    """What the JSON mapping makes of defaults and of large numbers."""
+    """Prints what the JSON mapping makes of defaults and of large numbers."""
     message = EveryKind(an_int32=0, an_optional=0, an_int64=2**53 + 1, a_bytes=b"\xff")
     print("\nJSON leaves defaults out, writes 64-bit integers as strings and bytes as base64:")
     print(" ", json_format.MessageToJson(message, indent=None))

@@ -7,9 +7,10 @@ Run it:
 """
 
 import argparse
+import json
 import signal
 import sys
-import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 from google.protobuf import json_format, text_format
@@ -17,20 +18,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from protobuf_demo import address_book
 from protobuf_demo.addressbook_pb2 import AddressBook, Person
+from protobuf_demo.terminal import OutputError, escaped, show
 
 PHONES = {Person.MOBILE: "Mobile", Person.HOME: "Home", Person.WORK: "Work"}
 
 
-def printable(text: str) -> str:
-    """Text without what could steer the terminal: anyone may have written the file."""
-    return "".join(
-        f"\\x{ord(character):02x}" if unicodedata.category(character) == "Cc" else character
-        for character in text
-    )
-
-
 def time_text(time: Timestamp) -> str:
-    """The time in RFC 3339, or its raw seconds when it is out of the range of years 1 to 9999."""
+    """Returns the time in RFC 3339, or its raw seconds if it is outside the years 1 to 9999."""
     try:
         return time.ToJsonString()
     except ValueError:
@@ -38,30 +32,39 @@ def time_text(time: Timestamp) -> str:
 
 
 def as_text(book: AddressBook) -> str:
-    """The people as protobuf's tutorial lists them."""
+    """Lists the people as protobuf's tutorial does."""
     lines = []
     for person in book.people:
         lines.append(f"Person ID: {person.id}")
-        lines.append(f"  Name: {printable(person.name)}")
+        lines.append(f"  Name: {escaped(person.name)}")
         if person.email:
-            lines.append(f"  E-mail address: {printable(person.email)}")
+            lines.append(f"  E-mail address: {escaped(person.email)}")
         for phone in person.phones:
-            # An open enum may hold a number that a newer contract has a name for.
+            # An open enum may hold a number that only a newer contract has a name for.
             kind = PHONES.get(phone.type, f"Type {phone.type}")
-            lines.append(f"  {kind} phone #: {printable(phone.number)}")
+            lines.append(f"  {kind} phone #: {escaped(phone.number)}")
         if person.HasField("last_updated"):
             lines.append(f"  Updated: {time_text(person.last_updated)}")
     return "\n".join(lines)
 
 
 def as_json(book: AddressBook) -> str:
-    """The people in protobuf's JSON mapping. Raises ValueError for a time it cannot say."""
-    return json_format.MessageToJson(book, ensure_ascii=False)
+    """Formats the book in protobuf's JSON mapping. Raises ValueError for a time out of range."""
+    listing = json_format.MessageToJson(book, ensure_ascii=False)
+    return escaped_lines(listing, lambda character: json.dumps(character)[1:-1])
 
 
 def as_textproto(book: AddressBook) -> str:
-    """The people in protobuf's text format."""
-    return text_format.MessageToString(book, as_utf8=True).rstrip("\n")
+    """Formats the book in protobuf's text format."""
+    listing = text_format.MessageToString(book, as_utf8=True).rstrip("\n")
+    return escaped_lines(
+        listing, lambda character: "".join(f"\\{byte:03o}" for byte in character.encode())
+    )
+
+
+def escaped_lines(text: str, escape: Callable[[str], str]) -> str:
+    """Escapes each line of a format in which every line break is the format's own."""
+    return "\n".join(escaped(line, escape) for line in text.split("\n"))
 
 
 FORMATS = {"text": as_text, "json": as_json, "textproto": as_textproto}
@@ -75,11 +78,14 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends us without a traceback.
     try:
         listing = FORMATS[args.format](address_book.read(args.file))
+        if listing:
+            show(listing)
+    except OutputError as error:
+        sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {args.file}: {error.strerror}")
     except (ValueError, json_format.Error) as error:
         sys.exit(f"error: {args.file}: {error}")
-    print(listing, end="\n" if listing else "")
 
 
 if __name__ == "__main__":

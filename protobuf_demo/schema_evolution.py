@@ -1,4 +1,4 @@
-"""An old reader meets a new writer: what protobuf forgives, and what it does not.
+"""Lets an old reader meet a new writer: what survives, and what goes wrong.
 
 Run it:
 

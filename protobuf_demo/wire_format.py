@@ -1,5 +1,7 @@
 """Takes the bytes of a message apart: field number, wire type, length, value.
 
+The format is described at https://protobuf.dev/programming-guides/encoding/.
+
 Run it on a built-in person, or on an address book file:
 
     python -m protobuf_demo.wire_format
@@ -11,16 +13,20 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protobuf_demo import address_book
 from protobuf_demo.addressbook_pb2 import AddressBook, Person
+from protobuf_demo.terminal import OutputError, cut, escaped, pad, show, width
 
 VARINT, I64, LEN, I32 = 0, 1, 2, 5
-"""The wire types in use; 3 and 4 are groups, which proto3 has not. https://protobuf.dev/programming-guides/encoding"""
+"""The wire types in use. 3 and 4 are groups, which proto3 does not have."""
 FIXED_SIZE = {I64: 8, I32: 4}
+WIDEST_VALUE = 40
+"""Columns. The value of a longer field is cut; its bytes are all shown."""
 
 EXAMPLE = Person(
     name="Ada",
@@ -30,10 +36,24 @@ EXAMPLE = Person(
 )
 
 
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """The varint that begins at a position, and the position after it.
+class Row(NamedTuple):
+    """One field: where it begins, and what it holds."""
 
-    Seven bits a byte, the lowest first; a high bit of 1 says that more follow.
+    at: str
+    number: str
+    field: str
+    wire: str
+    value: str
+    data: str
+
+
+HEADINGS = Row("at", "no", "field", "wire", "value", "bytes")
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Returns the varint that begins at a position, and the position after it.
+
+    Each byte carries seven bits, the lowest first. A high bit of 1 means that another byte follows.
     """
     value = shift = 0
     while data[at] & 0x80:
@@ -43,10 +63,10 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
     return value | data[at] << shift, at + 1
 
 
-def annotate(data: bytes, descriptor: Descriptor, start: int = 0, depth: int = 0) -> Iterator[str]:
-    """A line for every field in data, which must be a valid message of the described type.
+def annotate(data: bytes, descriptor: Descriptor, start: int = 0, depth: int = 0) -> Iterator[Row]:
+    """Yields a row for every field in data, which must be a valid message of the described type.
 
-    Raises ValueError when it holds a group.
+    Raises ValueError if it holds a group.
     """
     at = 0
     while at < len(data):
@@ -69,14 +89,14 @@ def annotate(data: bytes, descriptor: Descriptor, start: int = 0, depth: int = 0
             kind, text = f"I{8 * FIXED_SIZE[wire_type]}", data[at:end].hex(" ")
         shown = data[begin : at if inner else end].hex(" ")
         name = "  " * depth + (field.name if field else "(unknown)")
-        yield f"{start + begin:4}  {number:2}  {name:16}{kind:8}{text:24}{shown}".rstrip()
+        yield Row(str(start + begin), str(number), name, kind, text, shown)
         if inner:
             yield from annotate(data[at:end], inner, start + at, depth + 1)
         at = end
 
 
 def varint_text(value: int, field: FieldDescriptor | None) -> str:
-    """The number, and for an enum its name. Negative ones are sent as 64-bit two's complement."""
+    """Returns the number, and for an enum its name. Negative ones are 64-bit two's complement."""
     signed = value - 2**64 if value >= 2**63 else value
     if field and field.enum_type and signed in field.enum_type.values_by_number:
         return f"{signed} = {field.enum_type.values_by_number[signed].name}"
@@ -84,14 +104,25 @@ def varint_text(value: int, field: FieldDescriptor | None) -> str:
 
 
 def len_text(data: bytes, field: FieldDescriptor | None) -> str:
-    """A string as text, other bytes as they are."""
+    """Returns a string as text, other bytes in hexadecimal."""
     is_text = field and field.type == FieldDescriptor.TYPE_STRING
-    return repr(data.decode()) if is_text else data.hex(" ")
+    return cut(escaped(repr(data.decode())) if is_text else data.hex(" "), WIDEST_VALUE)
+
+
+def table(rows: list[Row]) -> str:
+    """Lays the rows out in columns."""
+    rows = [HEADINGS, *rows]
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        f"{row.at:>{widths[0]}}  {row.number:>{widths[1]}}  {row.field:{widths[2]}}  "
+        f"{row.wire:{widths[3]}}  {pad(row.value, widths[4])}  {row.data}"
+        for row in rows
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Take the bytes of a message apart.")
-    parser.add_argument("file", type=Path, nargs="?", help="an address book; else one person")
+    parser.add_argument("file", type=Path, nargs="?", help="an address book (default: one person)")
     args = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends us without a traceback.
     data, descriptor = EXAMPLE.SerializeToString(), Person.DESCRIPTOR
@@ -99,14 +130,13 @@ def main() -> None:
         if args.file:
             address_book.read(args.file)
             data, descriptor = args.file.read_bytes(), AddressBook.DESCRIPTOR
-        lines = list(annotate(data, descriptor))
+        show(table(list(annotate(data, descriptor))))
+    except OutputError as error:
+        sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {args.file}: {error.strerror}")
     except ValueError as error:
         sys.exit(f"error: {args.file}: {error}")
-    print(f"{'at':>4}  {'no':>2}  {'field':16}{'wire':8}{'value':24}bytes")
-    for line in lines:
-        print(line)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,31 @@
-"""The chapter at work: ContactService with TLS and tokens, GreeterService, a gateway before them.
+"""Runs the chapter: ContactService with TLS and tokens, GreeterService, a gateway in front of them.
+
+Run it:
 
     python -m rest_gateway.demo
     python -m rest_gateway.demo --front envoy
 
-It prints where to look and a token to use, and ends with Ctrl-C.
+It prints the addresses and a token, and ends with Ctrl-C.
 """
 
 import argparse
 import os
-import shutil
 import signal
-import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from production import certificates
-from rest_gateway.child import child
+from production.calling import addresses
+from production.development import certificates, programs
+from production.development.child import server
+from production.development.programs import AbsentError
 
 ROOT = Path(__file__).parent.parent
-PATH = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
-FRONTS = {"gateway": ("rest-gateway", "make gateway"), "envoy": ("envoy", "make engines")}
-"""The program of each, and what brings it."""
-
-
-class AbsentError(Exception):
-    """A program is missing; the message says what brings it."""
+PROGRAMS = {"gateway": "rest-gateway", "envoy": "envoy"}
+"""The program of each kind of gateway."""
 
 
 class Demo(NamedTuple):
@@ -41,7 +37,7 @@ class Demo(NamedTuple):
     folder: Path
 
     def token(self, client: str = "editor") -> str:
-        """A bearer token for one of the issuer's clients, good for some minutes."""
+        """Returns a bearer token for one of the issuer's clients, valid for some minutes."""
         return (self.folder / "issuer" / f"{client}.token").read_text().strip()
 
 
@@ -55,7 +51,7 @@ def running(
     """Runs everything, each in a process of its own, and ends it. flags are for the front, the
     environment is ContactService's.
 
-    Raises AbsentError, or RuntimeError when something does not start.
+    Raises AbsentError, or RuntimeError if something does not start.
     """
     before = command(front)
     with tempfile.TemporaryDirectory(prefix="demo-") as temporary, ExitStack() as stack:
@@ -64,11 +60,15 @@ def running(
         certificates.make(certs)
 
         def start(name: str, command: Sequence[str], **environment: str) -> str:
-            return stack.enter_context(process(command, folder / f"{name}.log", **environment))
+            environment = {**os.environ, "PATH": programs.PATH, **environment}
+            _, address = stack.enter_context(
+                server(command, log=folder / f"{name}.log", cwd=ROOT, env=environment)
+            )
+            return address
 
         issuer = folder / "issuer"
         start(
-            "issuer", [*_module("production.development_issuer"), "--port=0", f"--folder={issuer}"]
+            "issuer", [*_module("production.development.issuer"), "--port=0", f"--folder={issuer}"]
         )
         settings = {
             "CONTACTS_ADDRESS": "127.0.0.1:0",
@@ -91,39 +91,24 @@ def running(
 
 
 def command(front: str) -> list[str]:
-    """What starts a front. Raises AbsentError."""
-    program, brings = FRONTS[front]
-    found = shutil.which(program, path=PATH)
-    if not found:
-        raise AbsentError(f"{program} ({brings})")
-    return [found] if front == "gateway" else _module("rest_gateway.envoy")
+    """The command that starts a front, without its flags. Raises AbsentError."""
+    program = programs.find(PROGRAMS[front])
+    return [program] if front == "gateway" else _module("rest_gateway.envoy")
 
 
 def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 
 
-@contextmanager
-def process(command: Sequence[str], log: Path, **environment: str) -> Iterator[str]:
-    """A server in a process of its own, and its address. What it logs goes to a file.
-
-    Raises RuntimeError when it does not start.
-    """
-    environment = {**os.environ, "PATH": PATH, **environment}
-    with (
-        log.open("w") as errors,
-        child(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors) as started,
-    ):
-        line = started.stdout.readline() if started.stdout else ""
-        if not line.startswith("listening on "):
-            raise RuntimeError(log.read_text().strip() or f"{command[0]} does not start")
-        yield line.removeprefix("listening on ").strip()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Run the services and a gateway before them.")
-    parser.add_argument("--front", choices=FRONTS, default="gateway")
-    parser.add_argument("--address", default="127.0.0.1:8080", help="HOST:PORT of the gateway")
+    parser = argparse.ArgumentParser(description="Run the services and a gateway in front of them.")
+    parser.add_argument("--front", choices=PROGRAMS, default="gateway")
+    parser.add_argument(
+        "--address",
+        type=addresses.address,
+        default="127.0.0.1:8080",
+        help="HOST:PORT of the gateway",
+    )
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
@@ -134,7 +119,7 @@ def main() -> None:
             print(f"logs: {demo.folder}/*.log", flush=True)
             signal.pause()
     except (AbsentError, RuntimeError) as error:
-        sys.exit(f"error: {str(error).removeprefix('error: ')}")
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         pass
 

@@ -1,4 +1,6 @@
-"""Envoy in front of the services, as envoy.yaml says.
+"""Runs Envoy in front of the services, with the configuration in envoy.yaml.
+
+Run it:
 
     python -m rest_gateway.envoy --address 127.0.0.1:8080 --contacts localhost:50051 --plaintext
 
@@ -7,17 +9,11 @@ Ends with Ctrl-C.
 
 import argparse
 import json
-import os
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-import sysconfig
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 
@@ -26,19 +22,23 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2, status_pb2
 
+from production.calling import addresses
+from production.calling.addresses import Address
+from production.development import programs
+from production.development.child import child, wait_until_connected
+from production.development.programs import AbsentError
+from production.serving import ports
+from production.serving.ports import PortError
 from production.v1 import contacts_pb2
 from protos.echo.v1 import echo_pb2
-from rest_gateway.child import child
 from rest_gateway.v1 import greeter_pb2
 
 FOLDER = Path(__file__).parent
 CONTRACTS = (contacts_pb2, greeter_pb2, echo_pb2, error_details_pb2, status_pb2)
-START_SECONDS = 30
-Address = tuple[str, int]
 
 
 def write_descriptors(path: Path) -> None:
-    """Writes the contracts, with all they import, as a FileDescriptorSet: the stubs know them."""
+    """Writes the contracts and all that they import, from the stubs, as a FileDescriptorSet."""
     found: dict[str, FileDescriptor] = {}
 
     def find(file: FileDescriptor) -> None:
@@ -73,10 +73,11 @@ def write_config(file: Path, descriptors: Path, args: argparse.Namespace) -> Non
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs Envoy until it ends; returns its exit status. KeyboardInterrupt ends it."""
-    program = shutil.which("envoy", path=f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}")
-    if not program:
-        sys.exit("error: there is no envoy: `make engines` brings it")
+    """Runs Envoy until it ends; returns its exit status. KeyboardInterrupt ends it.
+
+    Raises AbsentError, or RuntimeError if it does not start.
+    """
+    program = programs.find("envoy")
     with tempfile.TemporaryDirectory(prefix="envoy-") as folder, _reserved(args.address) as address:
         args.address = address
         config, descriptors = Path(folder) / "envoy.json", Path(folder) / "contracts.binpb"
@@ -84,42 +85,21 @@ def run(args: argparse.Namespace) -> int:
         write_config(config, descriptors, args)
         command = [program, "--config-path", str(config), "--use-dynamic-base-id"]
         with child([*command, "--log-level", "error"]) as process:
-            _wait_until_listening(process, address)
-            print(f"listening on {address[0]}:{address[1]}", flush=True)
+            wait_until_connected(process, address)
+            print(f"listening on {address}", flush=True)
             return process.wait()
 
 
 @contextmanager
 def _reserved(address: Address) -> Iterator[Address]:
-    """The address, with a free port for 0. The port is ours meanwhile: Envoy may share it, for it
-    listens with SO_REUSEPORT, and others may not."""
-    host, port = address
+    """Reserves the address for a block, and chooses a free port for 0. Envoy can share the port
+    with us because it listens with SO_REUSEPORT."""
     try:
-        socket.create_server(address).close()
-    except OSError as error:
-        sys.exit(f"error: {host}:{port}: {error.strerror}")
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)
-        yield held.getsockname()
-
-
-def _wait_until_listening(process: subprocess.Popen[str], address: Address) -> None:
-    """Returns when Envoy takes connections. Ends the program when Envoy does."""
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection(address, 1):
-            return
-        time.sleep(0.05)
-    sys.exit("error: envoy does not start; see above")
-
-
-def host_and_port(value: str) -> Address:
-    """HOST:PORT in two parts."""
-    host, _, port = value.rpartition(":")
-    if not host or not 0 <= int(port) < 65536:
-        raise ValueError
-    return host, int(port)
+        held = ports.reserve(str(address))
+    except PortError as error:
+        sys.exit(f"error: {error}")
+    with held:
+        yield Address(address.host, held.getsockname()[1])
 
 
 def main() -> None:
@@ -130,11 +110,11 @@ def main() -> None:
         ("greeter", "localhost:50052", "of GreeterService and EchoService"),
     ):
         text = f"HOST:PORT {what} (default: %(default)s)"
-        parser.add_argument(f"--{name}", type=host_and_port, default=default, help=text)
+        parser.add_argument(f"--{name}", type=addresses.argument, default=default, help=text)
     parser.add_argument(
         "--origin",
         default="http://localhost:3000",
-        help="a web page's that may call (default: %(default)s)",
+        help="origin of the web page that may call (default: %(default)s)",
     )
     parser.add_argument("--plaintext", action="store_true", help="call ContactService without TLS")
     certs = Path("build/certs")
@@ -147,8 +127,12 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, default=certs / file, help=text)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # As Ctrl-C.
-    with suppress(KeyboardInterrupt):
+    try:
         sys.exit(run(args))
+    except (AbsentError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        pass
 
 
 if __name__ == "__main__":

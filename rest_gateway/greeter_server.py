@@ -1,4 +1,4 @@
-"""GreeterService and EchoService, for the gateway to stand in front of.
+"""Serves GreeterService and EchoService, behind the gateway.
 
 Run it, then call it as any other server:
 
@@ -7,13 +7,13 @@ Run it, then call it as any other server:
 
 import argparse
 import itertools
-import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from production.lessons.echo_server import EchoServicer
+from production.calling import addresses
+from production.development.echo_server import EchoServicer
+from production.development.serving import serve_until_signal
 from protos.echo.v1.echo_pb2_grpc import add_EchoServiceServicer_to_server
 from rest_gateway.v1.greeter_pb2 import (
     Language,
@@ -37,8 +37,7 @@ GREETINGS = {
 }
 NICKNAMES = {"Augusta": "Ada"}
 GRACE = 5.0
-"""Seconds that calls in flight have to finish once the server is told to stop."""
-STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+"""Seconds that calls in flight have to finish once the server is to stop."""
 
 
 class GreeterServicer(GreeterServiceServicer):
@@ -77,7 +76,7 @@ def _greet(name: str, language: Language.ValueType, context: grpc.ServicerContex
 def start(address: str) -> tuple[grpc.Server, int]:
     """Starts a server on address, HOST:PORT (port 0 takes any); returns it and its port.
 
-    Raises RuntimeError when the port is taken.
+    Raises RuntimeError if the port is taken.
     """
     server = grpc.server(
         ThreadPoolExecutor(max_workers=32),
@@ -98,18 +97,9 @@ def _log(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve GreeterService and EchoService.")
-    parser.add_argument("--port", type=int, default=50052, help="(default: %(default)s)")
+    parser.add_argument("--port", type=addresses.port, default=50052, help="(default: %(default)s)")
     args = parser.parse_args()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        server, port = start(f"{HOST}:{args.port}")
-    except (RuntimeError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print(f"listening on {HOST}:{port}", flush=True)
-    signal.sigwait(STOP_SIGNALS)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    server.stop(GRACE).wait(GRACE + 1)
+    serve_until_signal(start, f"{HOST}:{args.port}", GRACE)
 
 
 if __name__ == "__main__":

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from route_guide.route_guide_client import (
-    OPTIONS,
-    describe,
+from route_guide.command_line import (
     describe_arrivals,
+    describe_city,
     describe_route,
-    parse_arguments,
-    to_point,
-    to_points,
-    to_rectangle,
+    output_may_be_cut,
+    parse_client_arguments,
+    point_at,
+    points_at,
+    rectangle_between,
 )
 from route_guide.route_guide_pb2 import Feature, Point, Rectangle, RouteNote, RouteSummary
 from route_guide.route_guide_pb2_grpc import RouteGuideStub
@@ -33,16 +33,20 @@ from route_guide.route_guide_pb2_grpc import RouteGuideStub
 if TYPE_CHECKING:  # The stub has one class at run time, two for the type checker.
     from route_guide.route_guide_pb2_grpc import RouteGuideAsyncStub
 
+OPTIONS = [("grpc.http2.bdp_probe", 0)]
+"""Keeps the receive window at 64 KiB, so that 5,000 cities are enough to show a slow reader.
+Leave this out in your own clients: gRPC then grows the window to what the network can carry."""
+
 
 async def get_feature(stub: "RouteGuideAsyncStub", point: Point, timeout: float) -> Feature:
-    """One message there, one back. The feature has no name when nothing is at the point."""
+    """Unary: returns the city at a point, or a feature without a name."""
     return await stub.GetFeature(point, timeout=timeout)
 
 
 async def list_features(
     stub: "RouteGuideAsyncStub", rectangle: Rectangle, timeout: float, limit: int | None = None
 ) -> AsyncGenerator[Feature]:
-    """One message there, many back: each city as it arrives, at most limit of them."""
+    """Server streaming: yields each city of a rectangle as it arrives, at most limit of them."""
     call = stub.ListFeatures(rectangle, timeout=timeout)
     arrived = 0
     try:
@@ -52,20 +56,20 @@ async def list_features(
             if arrived == limit:
                 break
     finally:
-        call.cancel()  # Tells the server to stop; without effect when it has sent everything.
+        call.cancel()  # Tells the server to stop. Has no effect if the call is complete.
 
 
 async def record_route(
     stub: "RouteGuideAsyncStub", points: Iterable[Point], timeout: float
 ) -> RouteSummary:
-    """Many messages there, one back when the last point is sent."""
+    """Client streaming: sends the points of a route, returns the summary of it."""
     return await stub.RecordRoute(iter(points), timeout=timeout)
 
 
 async def route_chat(
     stub: "RouteGuideAsyncStub", notes: Iterable[RouteNote], timeout: float
 ) -> AsyncIterator[RouteNote]:
-    """Many there, many back, both at once: the earlier notes at the points of ours."""
+    """Bidirectional: sends notes, and meanwhile yields the earlier ones at their points."""
     call = stub.RouteChat(iter(notes), timeout=timeout)
     try:
         async for note in call:
@@ -75,30 +79,30 @@ async def route_chat(
 
 
 async def run_get(stub: "RouteGuideAsyncStub", args: argparse.Namespace) -> None:
-    feature = await get_feature(stub, to_point(args.latitude, args.longitude), args.timeout)
+    feature = await get_feature(stub, point_at(args.latitude, args.longitude), args.timeout)
     print(feature.name or "no city there")
 
 
 async def run_list(stub: "RouteGuideAsyncStub", args: argparse.Namespace) -> None:
-    rectangle = to_rectangle(args)
+    rectangle = rectangle_between(args)
     started = monotonic()
     arrivals = []
-    # Closed at the end of the block: an async generator left half-way would keep its call open.
-    async with aclosing(list_features(stub, rectangle, args.timeout, args.limit)) as features:
-        async for feature in features:
+    # Without aclosing, an async generator that is left half-way would keep its call open.
+    async with aclosing(list_features(stub, rectangle, args.timeout, args.limit)) as cities:
+        async for city in cities:
             arrivals.append(monotonic() - started)
-            print(describe(feature))
+            print(describe_city(city))
             await asyncio.sleep(args.pause)
     print(describe_arrivals(arrivals))
 
 
 async def run_record(stub: "RouteGuideAsyncStub", args: argparse.Namespace) -> None:
-    summary = await record_route(stub, to_points(args.route), args.timeout)
+    summary = await record_route(stub, points_at(args.route), args.timeout)
     print(describe_route(summary))
 
 
 async def run_chat(stub: "RouteGuideAsyncStub", args: argparse.Namespace) -> None:
-    location = to_point(args.latitude, args.longitude)
+    location = point_at(args.latitude, args.longitude)
     notes = [RouteNote(location=location, message=message) for message in args.message]
     async for note in route_chat(stub, notes, args.timeout):
         print(f"earlier: {note.message}")
@@ -109,7 +113,7 @@ COMMANDS = {"get": run_get, "list": run_list, "record": run_record, "chat": run_
 
 
 async def run(args: argparse.Namespace) -> None:
-    """Runs one command. The channel belongs to the event loop that runs this."""
+    """Runs one command. A channel belongs to the event loop in which it was made."""
     async with grpc.aio.insecure_channel(args.address, OPTIONS) as channel:
         try:
             await COMMANDS[args.command](RouteGuideStub(channel), args)
@@ -118,11 +122,10 @@ async def run(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    args = parse_arguments()
-    # Ctrl-C, or `| head` that has seen enough, ends a client without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    asyncio.run(run(args))
+    args = parse_client_arguments()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the client without a traceback.
+    with output_may_be_cut():
+        asyncio.run(run(args))
 
 
 if __name__ == "__main__":

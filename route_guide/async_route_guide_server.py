@@ -19,7 +19,7 @@ from typing import Any
 
 import grpc
 
-from route_guide import places
+from route_guide.command_line import parse_server_arguments
 from route_guide.messages import from_note, from_place, from_route, to_point, to_rectangle
 from route_guide.notes import NoteBoard
 from route_guide.places import Places
@@ -27,19 +27,15 @@ from route_guide.route_guide_pb2 import Feature, Point, Rectangle, RouteNote, Ro
 from route_guide.route_guide_pb2_grpc import RouteGuideServicer, add_RouteGuideServicer_to_server
 from route_guide.routes import Route
 
-HOST = "127.0.0.1"
-"""This machine only. A service for others listens on [::], with TLS (chapter 4)."""
-GRACE = 10.0
-"""Seconds that calls in flight have to finish once the server is told to stop."""
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
-"""Ctrl-C, and what process managers and Kubernetes send."""
+"""Ctrl-C sends SIGINT; process managers and Kubernetes send SIGTERM."""
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Ends the call with the status code for what the domain refuses."""
+async def abort_on_error(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """Ends the call with the status code that fits an error of the domain."""
     try:
         yield
     except OverflowError as error:
@@ -51,14 +47,14 @@ async def refusals(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator
 class RouteGuide(RouteGuideServicer):
     """Translates between messages and the domain."""
 
-    def __init__(self, known: Places) -> None:
-        self._places = known
+    def __init__(self, places: Places) -> None:
+        self._places = places
         self._board = NoteBoard()
 
     async def GetFeature(
         self, request: Point, context: grpc.aio.ServicerContext[Point, Feature]
     ) -> Feature:
-        async with refusals(context):
+        async with abort_on_error(context):
             point = to_point(request)
         place = self._places.at(point)
         return from_place(place) if place else Feature(location=request)
@@ -66,15 +62,15 @@ class RouteGuide(RouteGuideServicer):
     async def ListFeatures(
         self, request: Rectangle, context: grpc.aio.ServicerContext[Rectangle, Feature]
     ) -> AsyncIterator[Feature]:
-        async with refusals(context):
+        async with abort_on_error(context):
             rectangle = to_rectangle(request)
-        started, sent, end = monotonic(), 0, "broken off"
+        started, sent, end = monotonic(), 0, "cancelled"
         try:
             for place in self._places.within(rectangle):
                 yield from_place(place)  # Waits here while the client is slow to read.
                 sent += 1
             end = "done"
-        finally:  # Also reached when the client has gone: gRPC then throws the generator away.
+        finally:  # Runs when the client has gone, too: gRPC then closes this generator.
             milliseconds = (monotonic() - started) * 1000
             log.info("ListFeatures: sent %d cities in %.0f ms, %s", sent, milliseconds, end)
 
@@ -85,7 +81,7 @@ class RouteGuide(RouteGuideServicer):
     ) -> RouteSummary:
         route = Route(self._places)
         async for request in request_iterator:
-            async with refusals(context):
+            async with abort_on_error(context):
                 route.add(to_point(request))
         return from_route(route)
 
@@ -95,64 +91,57 @@ class RouteGuide(RouteGuideServicer):
         context: grpc.aio.ServicerContext[RouteNote, RouteNote],
     ) -> AsyncIterator[RouteNote]:
         async for request in request_iterator:
-            async with refusals(context):
+            async with abort_on_error(context):
                 point = to_point(request.location)
                 earlier = self._board.leave(point, request.message)
             for note in earlier:
                 yield from_note(point, note)
 
 
-async def start(address: str, known: Places | None = None) -> tuple[grpc.aio.Server, int]:
+async def start(address: str, places: Places | None = None) -> tuple[grpc.aio.Server, int]:
     """Starts a server on address ("127.0.0.1:0" takes any free port); returns it and its port.
 
-    It knows the places given, else those of the database, and belongs to the running event loop.
-    Raises RuntimeError when the port is taken.
+    Without places it loads those of the database. It belongs to the running event loop. Raises
+    RuntimeError if the port is taken.
     """
-    # By default a second server could share the port unnoticed.
+    # By default a second server could share the port, unnoticed.
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    add_RouteGuideServicer_to_server(RouteGuide(places.load() if known is None else known), server)
+    servicer = RouteGuide(Places.load() if places is None else places)
+    add_RouteGuideServicer_to_server(servicer, server)
     port = server.add_insecure_port(address)
     await server.start()
     return server, port
 
 
-async def serve(wanted_port: int) -> None:
+async def serve(args: argparse.Namespace) -> None:
     """Serves until SIGINT or SIGTERM, then lets calls in flight finish."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     try:
-        # Asked first because it says why a port cannot be had; gRPC does not.
-        socket.create_server((HOST, wanted_port)).close()
-        server, port = await start(f"{HOST}:{wanted_port}")
-    except (OSError, RuntimeError) as error:
+        # Probe the port first: the socket's error says why it is unavailable, gRPC's does not.
+        socket.create_server((args.host, args.port)).close()
+        server, port = await start(f"{args.host}:{args.port}")
+    except (OSError, OverflowError, RuntimeError) as error:
         sys.exit(f"error: {error}")
-    print(f"listening on {HOST}:{port}", flush=True)
+    print(f"listening on {args.host}:{port}", flush=True)
 
     await stop.wait()
-    # From here a second signal ends the process at once.
+    # From here on, a second signal ends the process at once.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-    print("stopping: calls in flight may finish", flush=True)
-    await server.stop(GRACE)
-
-
-def port_number(value: str) -> int:
-    """A TCP port, 0 to 65535. Checked here because gRPC takes 70000 for 4464."""
-    if not 0 <= int(value) <= 65535:
-        raise ValueError
-    return int(value)
+    print(
+        f"stopping: calls in flight have {args.grace:g} s to finish; Ctrl-C again ends at once",
+        flush=True,
+    )
+    await server.stop(args.grace)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve the RouteGuide service with asyncio.")
-    parser.add_argument(
-        "--port", type=port_number, default=50051, help="0: any free port (default: %(default)s)"
-    )
-    args = parser.parse_args()
+    args = parse_server_arguments("Serve the RouteGuide service with asyncio.")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    asyncio.run(serve(args.port))
+    asyncio.run(serve(args))
 
 
 if __name__ == "__main__":

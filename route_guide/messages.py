@@ -1,4 +1,4 @@
-"""Between the contract's messages and the domain, for both servers. Knows no gRPC."""
+"""Converts between the contract's messages and the domain. Does not know gRPC."""
 
 from route_guide import geography
 from route_guide.places import Place
@@ -7,12 +7,12 @@ from route_guide.routes import Route
 
 
 def to_point(message: Point) -> geography.Point:
-    """Raises ValueError when the point cannot be on earth."""
+    """Raises ValueError if the point is not on Earth."""
     return geography.Point(message.latitude, message.longitude).check()
 
 
 def to_rectangle(message: Rectangle) -> geography.Rectangle:
-    """Raises ValueError when a corner cannot be on earth."""
+    """Raises ValueError if a corner is not on Earth."""
     return geography.Rectangle.between(to_point(message.lo), to_point(message.hi))
 
 

@@ -1,4 +1,4 @@
-"""Notes that people leave at points, for whoever comes by later. Knows no gRPC."""
+"""Notes left at points, for later visitors. Does not know gRPC."""
 
 from collections import OrderedDict, deque
 from threading import Lock
@@ -6,16 +6,16 @@ from threading import Lock
 from route_guide.geography import Point
 
 MAX_LENGTH = 1_000
-"""The longest note, in characters."""
+"""In characters."""
 NOTES_PER_POINT = 10
 MAX_POINTS = 1_000
 
 
 class NoteBoard:
-    """Keeps the newest notes at each of the points used last; older ones are forgotten.
+    """Keeps the newest notes at each of the most recently used points, and forgets older ones.
 
-    However many people write for however long, it holds at most MAX_POINTS * NOTES_PER_POINT notes
-    of MAX_LENGTH characters: 40 MB where every character takes four bytes. Safe for threads.
+    It never holds more than MAX_POINTS * NOTES_PER_POINT notes of MAX_LENGTH characters: 40 MB if
+    every character takes four bytes. Threads may share it.
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,14 @@ class NoteBoard:
         self._notes: OrderedDict[Point, deque[str]] = OrderedDict()
 
     def leave(self, point: Point, note: str) -> list[str]:
-        """Leaves a note at a point; returns those left there earlier, oldest first.
+        """Leaves a note at a point; returns the earlier ones there, oldest first.
 
-        Raises ValueError when the note is longer than MAX_LENGTH.
+        Raises ValueError if the note is longer than MAX_LENGTH.
         """
         if len(note) > MAX_LENGTH:
-            raise ValueError(f"note has {len(note)} characters, {MAX_LENGTH} are allowed")
+            raise ValueError(
+                f"at most {MAX_LENGTH} characters are allowed in a note, got {len(note)}"
+            )
         with self._lock:
             notes = self._notes.setdefault(point, deque(maxlen=NOTES_PER_POINT))
             earlier = list(notes)

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Point(_message.Message):
-    """Point is a place on earth in E7: degrees times 10,000,000, rounded."""
+    """Point is a place on Earth in E7: degrees times 10,000,000, rounded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -46,8 +46,9 @@ Global___Point: _TypeAlias = Point  # noqa: Y015
 
 @_typing.final
 class Rectangle(_message.Message):
-    """Rectangle is given by any two opposite corners. It lies between its western
-    and its eastern longitude, so none crosses the antimeridian (180 degrees).
+    """Rectangle is an area, given by any two opposite corners. It lies between its
+    western and its eastern longitude, so it never crosses the antimeridian (180
+    degrees).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -74,14 +75,14 @@ Global___Rectangle: _TypeAlias = Rectangle  # noqa: Y015
 
 @_typing.final
 class Feature(_message.Message):
-    """Feature is something with a name at a point."""
+    """Feature is a point and the name of the city there."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Empty when nothing is there."""
+    """Empty if there is none."""
     @_builtins.property
     def location(self) -> Global___Point: ...
     def __init__(
@@ -125,7 +126,7 @@ Global___RouteNote: _TypeAlias = RouteNote  # noqa: Y015
 
 @_typing.final
 class RouteSummary(_message.Message):
-    """RouteSummary tells of a finished route."""
+    """RouteSummary describes a complete route."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -135,7 +136,7 @@ class RouteSummary(_message.Message):
     ELAPSED_TIME_FIELD_NUMBER: _builtins.int
     point_count: _builtins.int
     feature_count: _builtins.int
-    """Points at which there is a city."""
+    """Points that are cities."""
     distance: _builtins.int
     """In metres, along great circles."""
     elapsed_time: _builtins.int

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class RouteGuideStub:
-    """RouteGuide knows the world's larger cities. A point that cannot be on earth
-    is INVALID_ARGUMENT in every call.
+    """RouteGuide serves the world's larger cities. Every call rejects a point
+    that is not on Earth with INVALID_ARGUMENT.
     """
 
     def __init__(self, channel):
@@ -59,39 +59,39 @@ class RouteGuideStub:
 
 
 class RouteGuideServicer:
-    """RouteGuide knows the world's larger cities. A point that cannot be on earth
-    is INVALID_ARGUMENT in every call.
+    """RouteGuide serves the world's larger cities. Every call rejects a point
+    that is not on Earth with INVALID_ARGUMENT.
     """
 
     def GetFeature(self, request, context):
-        """GetFeature answers one point with the city at exactly that point, or with
-        a feature without a name.
+        """GetFeature returns the city at exactly this point, or a feature without a
+        name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFeatures(self, request, context):
-        """ListFeatures answers one rectangle with all cities in it, one by one,
-        southernmost first.
+        """ListFeatures streams all cities in a rectangle, southernmost first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordRoute(self, request_iterator, context):
-        """RecordRoute takes the points of a route one by one and answers, when the
-        client has sent the last, with a summary. A route longer than distance can
-        say is OUT_OF_RANGE.
+        """RecordRoute receives the points of a route one by one and, after the last,
+        returns a summary. It rejects a route that is too long for
+        RouteSummary.distance with OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RouteChat(self, request_iterator, context):
-        """RouteChat answers each note with the earlier notes left at its point, by
-        any client. It keeps the newest 10 notes at each of the 1,000 points used
-        last; a message over 1,000 characters is INVALID_ARGUMENT.
+        """RouteChat answers each note with the earlier notes at its point, from all
+        clients. It keeps the newest 10 notes at each of the 1,000 most recently
+        used points, and rejects a message of more than 1,000 characters with
+        INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,8 +129,8 @@ def add_RouteGuideServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RouteGuide:
-    """RouteGuide knows the world's larger cities. A point that cannot be on earth
-    is INVALID_ARGUMENT in every call.
+    """RouteGuide serves the world's larger cities. Every call rejects a point
+    that is not on Earth with INVALID_ARGUMENT.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RouteGuideStub:
-    """RouteGuide knows the world's larger cities. A point that cannot be on earth
-    is INVALID_ARGUMENT in every call.
+    """RouteGuide serves the world's larger cities. Every call rejects a point
+    that is not on Earth with INVALID_ARGUMENT.
     """
 
     @_typing.overload
@@ -38,53 +38,51 @@ class RouteGuideStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RouteGuideAsyncStub: ...
     GetFeature: _grpc.UnaryUnaryMultiCallable[_route_guide_pb2.Point, _route_guide_pb2.Feature]
-    """GetFeature answers one point with the city at exactly that point, or with
-    a feature without a name.
+    """GetFeature returns the city at exactly this point, or a feature without a
+    name.
     """
     ListFeatures: _grpc.UnaryStreamMultiCallable[_route_guide_pb2.Rectangle, _route_guide_pb2.Feature]
-    """ListFeatures answers one rectangle with all cities in it, one by one,
-    southernmost first.
-    """
+    """ListFeatures streams all cities in a rectangle, southernmost first."""
     RecordRoute: _grpc.StreamUnaryMultiCallable[_route_guide_pb2.Point, _route_guide_pb2.RouteSummary]
-    """RecordRoute takes the points of a route one by one and answers, when the
-    client has sent the last, with a summary. A route longer than distance can
-    say is OUT_OF_RANGE.
+    """RecordRoute receives the points of a route one by one and, after the last,
+    returns a summary. It rejects a route that is too long for
+    RouteSummary.distance with OUT_OF_RANGE.
     """
     RouteChat: _grpc.StreamStreamMultiCallable[_route_guide_pb2.RouteNote, _route_guide_pb2.RouteNote]
-    """RouteChat answers each note with the earlier notes left at its point, by
-    any client. It keeps the newest 10 notes at each of the 1,000 points used
-    last; a message over 1,000 characters is INVALID_ARGUMENT.
+    """RouteChat answers each note with the earlier notes at its point, from all
+    clients. It keeps the newest 10 notes at each of the 1,000 most recently
+    used points, and rejects a message of more than 1,000 characters with
+    INVALID_ARGUMENT.
     """
 
 @_typing.type_check_only
 class RouteGuideAsyncStub(RouteGuideStub):
-    """RouteGuide knows the world's larger cities. A point that cannot be on earth
-    is INVALID_ARGUMENT in every call.
+    """RouteGuide serves the world's larger cities. Every call rejects a point
+    that is not on Earth with INVALID_ARGUMENT.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetFeature: _aio.UnaryUnaryMultiCallable[_route_guide_pb2.Point, _route_guide_pb2.Feature]  # type: ignore[assignment]
-    """GetFeature answers one point with the city at exactly that point, or with
-    a feature without a name.
+    """GetFeature returns the city at exactly this point, or a feature without a
+    name.
     """
     ListFeatures: _aio.UnaryStreamMultiCallable[_route_guide_pb2.Rectangle, _route_guide_pb2.Feature]  # type: ignore[assignment]
-    """ListFeatures answers one rectangle with all cities in it, one by one,
-    southernmost first.
-    """
+    """ListFeatures streams all cities in a rectangle, southernmost first."""
     RecordRoute: _aio.StreamUnaryMultiCallable[_route_guide_pb2.Point, _route_guide_pb2.RouteSummary]  # type: ignore[assignment]
-    """RecordRoute takes the points of a route one by one and answers, when the
-    client has sent the last, with a summary. A route longer than distance can
-    say is OUT_OF_RANGE.
+    """RecordRoute receives the points of a route one by one and, after the last,
+    returns a summary. It rejects a route that is too long for
+    RouteSummary.distance with OUT_OF_RANGE.
     """
     RouteChat: _aio.StreamStreamMultiCallable[_route_guide_pb2.RouteNote, _route_guide_pb2.RouteNote]  # type: ignore[assignment]
-    """RouteChat answers each note with the earlier notes left at its point, by
-    any client. It keeps the newest 10 notes at each of the 1,000 points used
-    last; a message over 1,000 characters is INVALID_ARGUMENT.
+    """RouteChat answers each note with the earlier notes at its point, from all
+    clients. It keeps the newest 10 notes at each of the 1,000 most recently
+    used points, and rejects a message of more than 1,000 characters with
+    INVALID_ARGUMENT.
     """
 
 class RouteGuideServicer(metaclass=_abc_1.ABCMeta):
-    """RouteGuide knows the world's larger cities. A point that cannot be on earth
-    is INVALID_ARGUMENT in every call.
+    """RouteGuide serves the world's larger cities. Every call rejects a point
+    that is not on Earth with INVALID_ARGUMENT.
     """
 
     @_abc_1.abstractmethod
@@ -93,8 +91,8 @@ class RouteGuideServicer(metaclass=_abc_1.ABCMeta):
         request: _route_guide_pb2.Point,
         context: _ServicerContext,
     ) -> _typing.Union[_route_guide_pb2.Feature, _abc.Awaitable[_route_guide_pb2.Feature]]:
-        """GetFeature answers one point with the city at exactly that point, or with
-        a feature without a name.
+        """GetFeature returns the city at exactly this point, or a feature without a
+        name.
         """
 
     @_abc_1.abstractmethod
@@ -103,9 +101,7 @@ class RouteGuideServicer(metaclass=_abc_1.ABCMeta):
         request: _route_guide_pb2.Rectangle,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_route_guide_pb2.Feature], _abc.AsyncIterator[_route_guide_pb2.Feature]]:
-        """ListFeatures answers one rectangle with all cities in it, one by one,
-        southernmost first.
-        """
+        """ListFeatures streams all cities in a rectangle, southernmost first."""
 
     @_abc_1.abstractmethod
     def RecordRoute(
@@ -113,9 +109,9 @@ class RouteGuideServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_route_guide_pb2.Point],
         context: _ServicerContext,
     ) -> _typing.Union[_route_guide_pb2.RouteSummary, _abc.Awaitable[_route_guide_pb2.RouteSummary]]:
-        """RecordRoute takes the points of a route one by one and answers, when the
-        client has sent the last, with a summary. A route longer than distance can
-        say is OUT_OF_RANGE.
+        """RecordRoute receives the points of a route one by one and, after the last,
+        returns a summary. It rejects a route that is too long for
+        RouteSummary.distance with OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
@@ -124,9 +120,10 @@ class RouteGuideServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_route_guide_pb2.RouteNote],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_route_guide_pb2.RouteNote], _abc.AsyncIterator[_route_guide_pb2.RouteNote]]:
-        """RouteChat answers each note with the earlier notes left at its point, by
-        any client. It keeps the newest 10 notes at each of the 1,000 points used
-        last; a message over 1,000 characters is INVALID_ARGUMENT.
+        """RouteChat answers each note with the earlier notes at its point, from all
+        clients. It keeps the newest 10 notes at each of the 1,000 most recently
+        used points, and rejects a message of more than 1,000 characters with
+        INVALID_ARGUMENT.
         """
 
 def add_RouteGuideServicer_to_server(servicer: RouteGuideServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

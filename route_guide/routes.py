@@ -1,4 +1,4 @@
-"""What a route amounts to. Knows no gRPC."""
+"""Routes, and what is counted along them. Does not know gRPC."""
 
 from time import monotonic
 
@@ -6,11 +6,11 @@ from route_guide.geography import Point, distance
 from route_guide.places import Places
 
 MAX_DISTANCE = 2**31 - 1
-"""The longest route in metres: what an int32 can say."""
+"""In metres: the largest int32."""
 
 
 class Route:
-    """A route on its way: add its points one by one, then read what it came to."""
+    """A route being recorded: add its points one by one, then read the totals."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
@@ -21,7 +21,7 @@ class Route:
         self.place_count = 0
 
     def add(self, point: Point) -> None:
-        """Goes on to a point. Raises OverflowError when the route is longer than MAX_DISTANCE."""
+        """Extends the route to a point. Raises OverflowError beyond MAX_DISTANCE."""
         self._ended = monotonic()
         if self._last is None:
             self._started = self._ended
@@ -35,10 +35,10 @@ class Route:
 
     @property
     def distance(self) -> int:
-        """Whole metres."""
+        """In whole metres."""
         return int(self._metres)
 
     @property
     def elapsed_time(self) -> int:
-        """Whole seconds from the first point to the last."""
+        """In whole seconds, from the first point to the last."""
         return int(self._ended - self._started)

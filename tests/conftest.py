@@ -1,4 +1,4 @@
-"""What the tests of several chapters share: an event loop, servers, command lines."""
+"""Shared by the tests of several chapters: an event loop, servers, command lines."""
 
 import asyncio
 import inspect
@@ -7,18 +7,52 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-# A job in the background may begin with it ignored, and what we start would be deaf to Ctrl-C.
+# A background job may start with SIGINT ignored, which the processes we start would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ.pop("PYTHONUNBUFFERED", None)  # Most readers do not have it set.
 os.environ["no_grpc_proxy"] = "localhost,127.0.0.1,::1"
 
 ROOT = Path(__file__).parent.parent
 WAIT = 60
-"""Seconds after which something that should have happened has not."""
+"""Seconds that anything may take."""
+
+
+def pytest_xdist_auto_num_workers():
+    """Two for each core, because most tests wait for a server and not for the processor."""
+    return 2 * (os.cpu_count() or 1)
+
+
+def absent(what) -> NoReturn:
+    """Skips the test, because this machine lacks something; fails it if nothing may be absent."""
+    if os.environ.get("TOUR_REQUIRE") == "all":
+        pytest.fail(f"absent: {what}", pytrace=False)
+    pytest.skip(f"absent: {what}")
+
+
+def wait_until(condition):
+    """Returns the value of a condition once it is true."""
+    ends = time.monotonic() + WAIT
+    while not (value := condition()):
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    return value
+
+
+async def until(condition, tasks):
+    """Waits until a condition is true while tasks work; raises what one of them raises."""
+    async with asyncio.timeout(WAIT):
+        while not condition():
+            for task in tasks:
+                if task.done():
+                    task.result()
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture(scope="session")
@@ -51,10 +85,15 @@ def serve(run_async):
         yield serve
 
 
-def python(*args, **options):
+def python(*args, timeout=WAIT, **options):
     """Runs `python ARGS` at the root to its end."""
     return subprocess.run(
-        [sys.executable, *args], cwd=ROOT, capture_output=True, text=True, timeout=WAIT, **options
+        [sys.executable, *args],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        **options,
     )
 
 

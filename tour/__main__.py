@@ -1,6 +1,6 @@
 """Plays the READMEs of the named folders, for people to watch.
 
-Run all chapters, or one:
+Run it, for all chapters or for one:
 
     make run
     python -m tour helloworld
@@ -18,14 +18,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from tour.player import Absent, Failure, play
+from production.development.programs import AbsentError
+from tour.player import Check, Failure, play
 from tour.readme import INTERRUPT, Section, read
 
 ROOT = Path(__file__).parent.parent
 
 
 class Screen:
-    """Prints what appears in the terminals of a section, line by line."""
+    """Prints the output of a section's terminals, line by line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -40,13 +41,36 @@ class Screen:
             self._console.print(Text.assemble("  ", (name, "cyan"), (line, style)), soft_wrap=True)
 
 
-def perform(section: Section, folder: str, console: Console, progress: Progress) -> tuple[str, str]:
-    """Plays a section; returns a mark (✓, ✗ or –) and, for –, what was absent."""
+class Signals:
+    """Remembers a signal to end the tour.
+
+    The handler does not raise: that could lose a process that is just being started or killed.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def remember(self, number: int, _frame: object) -> None:
+        self._number = number
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt after SIGINT, and SystemExit after any other signal."""
+        number = self._number  # Read once: another signal may come between the comparisons.
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if number:
+            sys.exit(128 + number)
+
+
+def perform(
+    section: Section, folder: str, console: Console, progress: Progress, check: Check
+) -> tuple[str, str]:
+    """Plays a section; returns a mark (✓, ✗ or –) and, for –, the missing program."""
     console.print(f"\n[bold]{folder} · {section.title}[/]")
     task = progress.add_task(f"{folder} · {section.title}", total=None)
     try:
-        play(section, ROOT, Screen(console).show)
-    except Absent as absent:
+        play(section, ROOT, Screen(console).show, check)
+    except AbsentError as absent:
         console.print(f"– not played, absent: {absent}", style="yellow", markup=False)
         return "–", str(absent)
     except (Failure, OSError, ValueError) as failure:
@@ -58,7 +82,7 @@ def perform(section: Section, folder: str, console: Console, progress: Progress)
     return "✓", ""
 
 
-def tour(folders: list[str], console: Console) -> int:
+def tour(folders: list[str], console: Console, check: Check = lambda: None) -> int:
     """Plays every section of the folders' READMEs; returns the exit status."""
     table = Table("chapter", "session", "", "seconds", title="The tour")
     marks, absences = [], []
@@ -69,7 +93,8 @@ def tour(folders: list[str], console: Console) -> int:
             for section in read(ROOT / folder / "README.md"):
                 if section.is_played:
                     started = time.monotonic()
-                    mark, absence = perform(section, folder, console, progress)
+                    mark, absence = perform(section, folder, console, progress, check)
+                    check()
                     seconds = f"{time.monotonic() - started:.1f}"
                     table.add_row(folder, section.title, mark, seconds)
                     marks.append(mark)
@@ -91,13 +116,12 @@ def main() -> None:
     for folder in folders:
         if not (ROOT / folder / "README.md").is_file():
             parser.error(f"there is no {folder}/README.md")
-    # A job in the background may begin with it ignored, and its servers would be deaf to Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    # What ends us unwinds the stack, so that whatever plays is ended too.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    signal.signal(signal.SIGHUP, lambda number, _frame: sys.exit(128 + number))
+    signals = Signals()
+    # A background job may start with SIGINT ignored, which its servers would inherit.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signals.remember)
     try:
-        sys.exit(tour(folders, Console(highlight=False)))
+        sys.exit(tour(folders, Console(highlight=False), signals.check))
     except KeyboardInterrupt:
         sys.exit("\ninterrupted; nothing is left running")
 

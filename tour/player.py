@@ -1,78 +1,74 @@
-"""Plays one section of a README and compares what is seen with what it promises."""
+"""Plays one section of a README and compares the output with the README."""
 
 import difflib
 import os
 import random
 import re
 import selectors
-import shutil
+import site
 import socket
 import sys
 import tempfile
 import time
+import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
+from production.development import programs
+from tour import tree
 from tour.readme import INTERRUPT, Block, Section, Step, apply_diff
 from tour.terminal import Terminal
 
 PATIENCE = 120.0
-"""Seconds a command may take to end, or a server to print what the README shows."""
+"""Seconds in which a command must end, or a server must print the output in the README."""
 
-ENGINES = {
-    "buf": "pip install buf-bin",
-    "curl": "apt install curl",
-    "envoy": "make engines",
-    "haproxy": "apt install haproxy",
-    "nginx": "apt install nginx-light",
-    "rest-gateway": "make gateway",
-    "pg_dump": "apt install postgresql",
-    "tinyproxy": "apt install tinyproxy-bin",
-}
-"""Programs a session may need that are not on every machine, and what brings them."""
-
-FOREIGN = ("CONTACTS_", "GRPC_", "MAKE", "OTEL_", "PG", "PYTEST_", "PYTHON")
-"""Beginnings of variables that would change what a session prints."""
-NOT_COPIED = (".git", ".venv", "build", "__pycache__", ".*_cache", ".hypothesis")
+FOREIGN = ("BUILD_NUMBER", "CI", "CONTACTS_", "FORCE_COLOR", "GRPC_", "MAKE", "OTEL_", "PG", "PY")
+"""Prefixes of variables that would change the output of a session; pytest prints more under CI."""
 PORT = re.compile(
     r"(?:--(?:\w+-)*port[ =]|(?:localhost|127\.0\.0\.1|\[::1?\]|0\.0\.0\.0):)([1-9]\d{1,4})\b"
 )
 PROGRAM = re.compile(r"(?:^|[|&;(])[ ]*([\w.-]+)|-m [\w.]*?(\w+) (\w*)", re.MULTILINE)
-"""A program, or the last name of a module and what it is told first: the module may start it."""
+"""A program; or the last name of a module and its first argument, either of which may be a program
+that the module starts."""
 LOCALHOST = "localhost,127.0.0.1,::1"
+PROGRAMS = f"{sys.prefix}/bin:{os.environ['PATH']}"
+"""The search path for programs, beginning with those of the installed packages."""
 
 Show = Callable[[str, str], None]
-"""Called with a terminal's name ("" for the main one) and a piece of what appears in it."""
+"""Called with a terminal's name ("" for the main one) and a piece of its output."""
+Check = Callable[[], None]
+"""Called several times a second while a command runs. An exception ends the section."""
 
 
 class Failure(Exception):
-    """A session went otherwise than its README says; the message says how."""
+    """A session differs from its README; the message shows the difference."""
 
 
-class Absent(Exception):
-    """A session needs a program this machine lacks; the message names it and what brings it."""
-
-
-def play(section: Section, root: Path, show: Show = lambda _terminal, _text: None) -> None:
+def play(
+    section: Section,
+    root: Path,
+    show: Show = lambda _terminal, _text: None,
+    check: Check = lambda: None,
+) -> None:
     """Plays a section in a copy of the tree at root, so that it neither finds nor leaves anything.
 
-    Raises Failure or Absent. However it ends, no process of the section survives.
+    Raises Failure, AbsentError, or an exception of check. No process of the section survives.
     """
     blocks = [block for block in section.blocks if block.language == "console"]
     commands = "\n".join(step.typed for block in blocks for step in block.steps())
-    for program in sorted(ENGINES.keys() & set(chain(*PROGRAM.findall(commands)))):
-        if not shutil.which(program, path=environment()["PATH"] + ":/usr/sbin"):
-            raise Absent(f"{program} ({ENGINES[program]})")
+    for program in sorted(programs.INSTALL.keys() & set(chain(*PROGRAM.findall(commands)))):
+        programs.find(program)
     literal_ports = sorted(set(PORT.findall(commands)))
     ports = dict(zip(literal_ports, free_ports(len(literal_ports)), strict=True))
     with workspace(root) as directory:
-        stage = Stage(directory, ports, show)
+        stage = Stage(directory, ports, show, check)
         try:
             for block in section.blocks:
                 if block.language == "diff":
                     apply_diff(block, directory)
+                    show("", "\n".join([f"a change to {block.argument}:", *block.lines, ""]))
                 elif block.language == "console":
                     stage.play(block)
             stage.stop()
@@ -82,21 +78,38 @@ def play(section: Section, root: Path, show: Show = lambda _terminal, _text: Non
 
 @contextmanager
 def workspace(root: Path) -> Iterator[Path]:
-    """A copy of the tree at root, with an empty build/ and this Python's environment as .venv."""
+    """Copies the tree at root, with an empty build/ and a virtual environment in .venv."""
     with tempfile.TemporaryDirectory(prefix="tour-") as temporary:
-        directory = Path(temporary) / root.name
-        shutil.copytree(root, directory, ignore=shutil.ignore_patterns(*NOT_COPIED))
-        (directory / "build").mkdir()
-        (directory / ".venv").symlink_to(sys.prefix)
+        directory = Path(temporary).resolve() / root.name
+        tree.copy(root, directory)
+        (directory / "build").mkdir(parents=True)
+        create_environment(directory / ".venv")
         yield directory
 
 
-def environment() -> dict[str, str]:
-    """The variables of a reader who has activated the environment, and no surprises."""
+def create_environment(directory: Path) -> None:
+    """Creates a virtual environment that make accepts and that sees the packages of this one.
+
+    A session installs into it, and so cannot change the environment we run in.
+    """
+    venv.create(directory, symlinks=True)
+    (site_packages,) = directory.glob("lib/*/site-packages")
+    folders = [
+        *site.getsitepackages(),
+        *([site.getusersitepackages()] if site.ENABLE_USER_SITE else []),
+    ]
+    lines = [f"import site; site.addsitedir({folder!r})\n" for folder in folders]
+    (site_packages / "tour.pth").write_text("".join(lines))
+    major, minor = sys.version_info[:2]
+    (directory / ".ready").write_text(f"{directory} {major} {minor}\n")
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """Returns the variables of a reader who has activated directory/.venv."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     return kept | {
-        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
-        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{directory}/.venv/bin:{PROGRAMS}",
+        "VIRTUAL_ENV": f"{directory}/.venv",
         "COLUMNS": "80",
         "LC_ALL": "C.UTF-8",
         "NO_COLOR": "1",
@@ -106,13 +119,13 @@ def environment() -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[str]:
-    """Ports nobody listens on, below the ranges from which systems take a client's port."""
+    """Returns free ports below the ranges from which systems take a client's port."""
     candidates = iter(random.sample(range(10_000, 32_768), 1_000))
     return [str(next(filter(is_free, candidates))) for _ in range(count)]
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of this machine."""
+    """Tells whether a port of this machine is free."""
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:
@@ -123,10 +136,11 @@ def is_free(port: int) -> bool:
 class Stage:
     """The terminals of one section."""
 
-    def __init__(self, directory: Path, ports: dict[str, str], show: Show) -> None:
+    def __init__(self, directory: Path, ports: dict[str, str], show: Show, check: Check) -> None:
         self._directory = directory
         self._ports = ports
         self._show = show
+        self._check = check
         self._terminals: dict[str, Terminal] = {}
         self._answered = ""
         self._silent_failures: dict[str, str] = {}
@@ -135,7 +149,7 @@ class Stage:
         """Plays one console block. Raises Failure."""
         name = block.argument
         if name not in self._terminals:
-            self._terminals[name] = Terminal(self._directory, environment())
+            self._terminals[name] = Terminal(self._directory, environment(self._directory))
         terminal = self._terminals[name]
         steps = block.steps()
         for step, following in zip(steps, [*steps[1:], None], strict=True):
@@ -148,7 +162,7 @@ class Stage:
                 self._until_ended(name, terminal, step)
 
     def stop(self) -> None:
-        """Presses ^C in the terminals still at work. Raises Failure when one goes on regardless."""
+        """Presses ^C in the terminals that still run. Raises Failure if one does not end."""
         for name, terminal in self._terminals.items():
             if not terminal.is_running:
                 self._check_status(name)
@@ -166,12 +180,12 @@ class Stage:
                 raise Failure(f"terminal {name}: printed a traceback\n{seen}")
 
     def kill(self) -> None:
-        """Ends everything at once."""
+        """Kills everything."""
         for terminal in self._terminals.values():
             terminal.kill()
 
     def _check_status(self, name: str) -> None:
-        """Raises Failure when a terminal's last command failed and the README does not tell."""
+        """Raises Failure if a terminal's last command failed and the README does not show it."""
         if name in self._silent_failures:
             raise Failure(
                 f"{self._silent_failures[name]}, which the README must show, "
@@ -190,12 +204,12 @@ class Stage:
             return
         if typed == INTERRUPT:
             if not terminal.is_running:
-                raise Failure(f"line {step.line}: nothing runs that ^C could end")
+                raise Failure(f"line {step.line}: no command is running that ^C could end")
             self._show(name, f"{typed}\n")
             terminal.interrupt()
             return
         if terminal.is_running:
-            raise Failure(f"line {step.line}: the command before is still running")
+            raise Failure(f"line {step.line}: the previous command is still running")
         if "$?" not in typed:
             self._check_status(name)
         self._silent_failures.pop(name, None)
@@ -203,7 +217,7 @@ class Stage:
         terminal.start(typed)
 
     def _until_printed(self, terminal: Terminal, step: Step) -> None:
-        """Waits until the step's output has appeared; the command goes on."""
+        """Waits until the step's output has appeared; the command continues."""
         expected = [self._with_ports(line) for line in step.expected]
         deadline = time.monotonic() + PATIENCE
         while not (match := pattern(expected).match(terminal.output)):
@@ -225,14 +239,14 @@ class Stage:
             self._pump(deadline)
         if not pattern(expected).fullmatch(terminal.output.rstrip("\n") + "\n"):
             raise Failure(explain(step, expected, terminal.output))
-        # What ^C leaves as status differs from program to program.
+        # The status after ^C differs from program to program.
         if terminal.status and step.typed != INTERRUPT and "error" not in terminal.output.lower():
             what = f"line {step.line}: $ {step.typed}\nended with status {terminal.status}"
             self._silent_failures[name] = what
         terminal.take(len(terminal.output))
 
     def _answer(self, terminal: Terminal, expected: list[str]) -> None:
-        """Types what the README shows behind a prompt, when the command waits at that prompt."""
+        """Types the text that the README shows behind a prompt once the command waits there."""
         before, _, prompt = terminal.output.rpartition("\n")
         if not prompt.endswith((": ", "? ")) or terminal.output == self._answered:
             return
@@ -246,17 +260,18 @@ class Stage:
 
     def _pump(self, deadline: float) -> None:
         """Waits a moment for output in any terminal, and shows it."""
+        self._check()
         with selectors.DefaultSelector() as selector:
             for name, terminal in self._terminals.items():
                 if terminal.is_running:
                     selector.register(terminal.fd, selectors.EVENT_READ, name)
-            wait = max(0.0, min(1.0, deadline - time.monotonic()))
+            wait = max(0.0, min(0.1, deadline - time.monotonic()))
             for key, _ in selector.select(wait):
                 self._show(key.data, self._terminals[key.data].read())
 
 
 def pattern(expected: list[str]) -> re.Pattern[str]:
-    """What matches the expected lines: `...` is any text, on a line alone any number of lines."""
+    """Compiles the expected lines: `...` is any text, or, alone on a line, any number of lines."""
     lines = []
     for line in expected:
         if line.strip() == "...":
@@ -268,7 +283,7 @@ def pattern(expected: list[str]) -> re.Pattern[str]:
 
 
 def explain(step: Step, expected: list[str], output: str) -> str:
-    """The difference between promise and fact, with what `...` stands for left out of it."""
+    """Formats the difference between README and output, without the text that `...` matches."""
     seen = [line.rstrip() for line in output.splitlines()]
     for number, line in enumerate(seen):
         alike = (e for e in expected if e.strip() != "..." and pattern([e]).fullmatch(line + "\n"))

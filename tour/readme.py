@@ -1,11 +1,11 @@
 """Reads a README: its sections, their console sessions, diffs and quoted snippets.
 
-A fenced block's info string says what it is:
+The info string of a fenced block is its kind:
 
     console          a session in the main terminal
     console NAME     a session in a terminal of its own, which may be left running
-    diff PATH        a change to the file at PATH, made before what follows is played
-    python PATH      a snippet quoted from PATH (likewise proto, make, toml, yaml)
+    diff PATH        a change to the file at PATH, made before the following blocks are played
+    python PATH      a snippet quoted from PATH (likewise json, proto, make, toml, yaml)
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 INTERRUPT = "^C"
-QUOTED_LANGUAGES = {"python", "proto", "make", "toml", "yaml"}
+QUOTED_LANGUAGES = {"python", "json", "proto", "make", "toml", "yaml"}
 
 
 @dataclass
 class Step:
-    """One thing done in a terminal, a command typed or ^C pressed, and the output it must have."""
+    """A command or ^C that is typed into a terminal, and the expected output."""
 
     line: int
     typed: str
@@ -36,10 +36,10 @@ class Block:
     lines: list[str]
 
     def steps(self) -> list[Step]:
-        """The block read as a console session.
+        """Reads the block as a console session.
 
-        Raises ValueError when it begins with output and belongs to no terminal of its own, for
-        then there is no command that could have printed it.
+        Raises ValueError if it begins with output, except in a terminal of its own: there an
+        earlier block has started the command.
         """
         steps: list[Step] = []
         continued = False
@@ -60,7 +60,7 @@ class Block:
 
 @dataclass
 class Section:
-    """A `##` heading with the blocks below it. It stands alone: nothing outlives it."""
+    """A `##` heading with the blocks below it. Each section is independent of the others."""
 
     title: str
     blocks: list[Block]
@@ -71,7 +71,7 @@ class Section:
 
 
 def read(path: Path) -> list[Section]:
-    """The sections of the README at path; what stands above the first `##` is titled ""."""
+    """Reads the sections of the README at path; the one above the first `##` has the title ""."""
     sections = [Section("", [])]
     tokens = MarkdownIt().parse(path.read_text(encoding="utf-8"))
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
@@ -85,9 +85,9 @@ def read(path: Path) -> list[Section]:
 
 
 def apply_diff(block: Block, root: Path) -> None:
-    """Makes the change a diff block shows in the file it names, below root.
+    """Applies a diff block to the file it names, below root.
 
-    Raises ValueError when the file does not hold the lines to be replaced exactly once.
+    Raises ValueError unless the file contains the old lines exactly once.
     """
     path = root / block.argument
     content = path.read_text(encoding="utf-8")
@@ -95,16 +95,16 @@ def apply_diff(block: Block, root: Path) -> None:
     new = "".join(line[1:] + "\n" for line in block.lines if line[:1] != "-")
     if content.count(old) != 1:
         raise ValueError(
-            f"line {block.line}: {block.argument} does not hold these lines once:\n{old}"
+            f"line {block.line}: {block.argument} does not contain these lines once "
+            f"(if you have made this change yourself, undo it first):\n{old}"
         )
     path.write_text(content.replace(old, new), encoding="utf-8")
 
 
 def missing_quotes(block: Block, root: Path) -> list[str]:
-    """What a snippet claims to quote and its file does not hold; empty when it is true.
+    """Returns the parts of a snippet that are not in the file it quotes.
 
-    A line `# ...` or `// ...` stands for what was left out. Indentation shared by all lines of a
-    piece may differ.
+    A line `# ...` or `// ...` stands for omitted lines. Indentation does not matter.
     """
     if not block.argument:
         return [f"line {block.line}: a {block.language} block must name the file it quotes"]

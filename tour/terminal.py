@@ -1,4 +1,4 @@
-"""A terminal in which one command at a time runs, as a reader's would."""
+"""A terminal that runs one command at a time, as a reader's does."""
 
 import codecs
 import os
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 class Terminal:
-    """Runs commands on a pseudo-terminal and keeps what they print.
+    """Runs commands on a pseudo-terminal and keeps their output.
 
-    Each command has a session of its own, so that ^C and the end reach all of its processes. On
-    Linux they even end when this process is killed, for the kernel hangs up their terminal.
+    Each command has a session of its own, so that ^C and `kill` reach all of its processes. On
+    Linux they end even if this process is killed, because the kernel hangs up their terminal.
     """
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
@@ -22,7 +22,7 @@ class Terminal:
         self.status = 0
         """Exit status of the last command; -N when signal N ended it."""
         self.output = ""
-        """What has been printed and not yet been taken by `take`."""
+        """The output that has not been taken by `take` yet."""
         self.fd = -1
         """Readable when there is output to `read`; -1 when no command runs."""
 
@@ -31,7 +31,7 @@ class Terminal:
         return self.fd >= 0
 
     def start(self, command: str) -> None:
-        """Starts a shell command, for which `$?` is the status of the one before."""
+        """Starts a shell command, whose `$?` is the status of the previous one."""
         fd, tty = os.openpty()
         attributes = termios.tcgetattr(tty)
         attributes[1] &= ~termios.ONLCR  # Lines end in \n, not \r\n.
@@ -40,7 +40,7 @@ class Terminal:
         # A session leader that opens a terminal by its name is controlled by it.
         script = f"exec <{os.ttyname(tty)}\n(exit {self.status & 0xFF})\n{command}"
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - to run what READMEs say is our purpose.
+            self._process = subprocess.Popen(
                 ["/bin/sh", "-c", script],
                 cwd=self.directory,
                 env=self.environment,
@@ -59,7 +59,7 @@ class Terminal:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def read(self) -> str:
-        """Waits for output and returns it; "" when the command has ended."""
+        """Waits for output and returns it; "" once the command has ended."""
         try:
             data = os.read(self.fd, 65536)
         except OSError:  # Linux: the last process has closed the terminal.
@@ -76,7 +76,7 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def take(self, length: int) -> None:
-        """Forgets the first length characters of the output."""
+        """Removes the first length characters of the output."""
         self.output = self.output[length:]
 
     def interrupt(self) -> None:
@@ -84,7 +84,7 @@ class Terminal:
         os.killpg(self._process.pid, signal.SIGINT)
 
     def kill(self) -> None:
-        """Ends the command and all it has started, at once."""
+        """Kills the command and all processes it has started."""
         if self.is_running:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

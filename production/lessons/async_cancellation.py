@@ -1,6 +1,8 @@
 """A task that awaits a call is cancelled: what handlers of an asyncio server notice.
 
-python -m production.lessons.async_cancellation
+Run it:
+
+    python -m production.lessons.async_cancellation
 """
 
 import argparse

@@ -1,5 +1,7 @@
 """An interceptor of an asyncio server, and what it sees of each kind of call.
 
+Run it:
+
     python -m production.lessons.async_interceptors
 
 The twin of interceptors.py.

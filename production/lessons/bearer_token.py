@@ -1,9 +1,9 @@
-"""A token from an identity provider opens the service, as far as its scopes go.
+"""A token from an identity provider grants access to the service, within its scopes.
 
-Run the provider and a server that trusts it, then this:
+Run it against an identity provider and a server that trusts its tokens:
 
     make certs
-    python -m production.development_issuer --port 8080
+    python -m production.development.issuer --port 8080
     CONTACTS_ADDRESS=127.0.0.1:50051 CONTACTS_ISSUERS="$(cat build/issuer/issuers.json)" \
         python -m production.contacts_server
     python -m production.lessons.bearer_token --issuer http://127.0.0.1:8080
@@ -19,7 +19,8 @@ from typing import Any
 import grpc
 import requests
 
-from production.client_credentials import channel_credentials
+from production.calling import addresses
+from production.calling.channel_credentials import channel_credentials
 from production.v1.contacts_pb2 import Contact, CreateContactRequest, ListContactsRequest
 from production.v1.contacts_pb2_grpc import ContactServiceStub
 from protobuf_demo.addressbook_pb2 import Person
@@ -65,7 +66,9 @@ def outcomes(address: str, ca: Path, token: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Show what tokens open.")
-    parser.add_argument("--address", default="localhost:50051", help="HOST:PORT")
+    parser.add_argument(
+        "--address", type=addresses.target, default="localhost:50051", help="HOST:PORT"
+    )
     parser.add_argument("--issuer", default="http://127.0.0.1:8080", help="the identity provider")
     parser.add_argument("--clients", type=Path, default="build/issuer/clients.json")
     parser.add_argument("--ca", type=Path, default="build/certs/ca.pem")

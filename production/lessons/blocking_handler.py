@@ -1,6 +1,8 @@
-"""A handler of an asyncio server blocks its thread: which other calls go on meanwhile.
+"""A handler of an asyncio server blocks its thread: which other calls continue.
 
-python -m production.lessons.blocking_handler
+Run it:
+
+    python -m production.lessons.blocking_handler
 """
 
 import argparse

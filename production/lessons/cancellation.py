@@ -1,6 +1,8 @@
 """A client cancels its calls to a server of threads: what handlers notice, what the client gets.
 
-GRPC_VERBOSITY=NONE python -m production.lessons.cancellation
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m production.lessons.cancellation
 """
 
 import argparse

@@ -1,6 +1,8 @@
 """A client's interceptors add metadata to its calls: one class with threads, four with asyncio.
 
-python -m production.lessons.client_interceptors
+Run it:
+
+    python -m production.lessons.client_interceptors
 """
 
 import argparse

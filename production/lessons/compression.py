@@ -1,6 +1,8 @@
 """Compression: what goes over the wire with it and without, and what it costs.
 
-python -m production.lessons.compression
+Run it:
+
+    python -m production.lessons.compression
 """
 
 import argparse
@@ -10,8 +12,8 @@ import time
 
 import grpc
 
-from production.lessons import echo_server
-from production.lessons.wire import Wire
+from production.development import echo_server
+from production.development.relay import Relay
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 
@@ -33,7 +35,7 @@ def measured(port: int, payload: bytes, compression: grpc.Compression) -> tuple[
     """Bytes on the wire and ms of CPU, of client and server, for one request: medians."""
     sizes, times = [], []
     with (
-        Wire(port) as wire,
+        Relay(port) as wire,
         grpc.insecure_channel(wire.address, compression=compression) as channel,
     ):
         stub = EchoServiceStub(channel)

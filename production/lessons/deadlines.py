@@ -1,6 +1,8 @@
 """A deadline goes with a call from server to server, as long as each of them passes it on.
 
-GRPC_VERBOSITY=NONE python -m production.lessons.deadlines
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m production.lessons.deadlines
 """
 
 import argparse
@@ -12,7 +14,7 @@ from queue import SimpleQueue
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from production.lessons import echo_server
+from production.development import echo_server
 from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub, add_EchoServiceServicer_to_server
 

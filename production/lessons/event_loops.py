@@ -1,6 +1,8 @@
-"""What grpc.aio makes belongs to one event loop: where a channel works, and what is said elsewhere.
+"""A grpc.aio channel belongs to one event loop: where it works, and the errors everywhere else.
 
-python -m production.lessons.event_loops
+Run it:
+
+    python -m production.lessons.event_loops
 """
 
 import argparse
@@ -13,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from production.lessons import echo_server
+from production.development import echo_server
 
 TIMEOUT = 30
 Run = Callable[[Coroutine[Any, Any, str]], str]

@@ -1,6 +1,8 @@
 """Flow control: a server gets only a window ahead of a client that reads slowly.
 
-python -m production.lessons.flow_control
+Run it:
+
+    python -m production.lessons.flow_control
 """
 
 import argparse
@@ -10,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from production.lessons.echo_server import EchoServicer
+from production.development.echo_server import EchoServicer
 from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub, add_EchoServiceServicer_to_server
 

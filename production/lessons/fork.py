@@ -1,5 +1,7 @@
 """A process that has used gRPC starts a child that makes a call: what works, what hangs.
 
+Run it:
+
     python -m production.lessons.fork
 
 Each try is a program of its own. It is killed in the end, with all that it has started.
@@ -12,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -19,7 +22,7 @@ from typing import Any
 
 import grpc
 
-from production.lessons import echo_server
+from production.development import echo_server
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 
@@ -90,11 +93,14 @@ def attempt(row: int, address: str) -> None:
     os._exit(0)  # An ordinary exit might hang as well.
 
 
-def start(row: int, address: str, stack: ExitStack) -> "subprocess.Popen[str]":
-    """Starts a try, which is killed with all its children when the stack ends."""
-    process = subprocess.Popen(  # noqa: S603  # It is this program.
+def start(row: int, address: str, folder: str, stack: ExitStack) -> "subprocess.Popen[str]":
+    """Starts a try, which is killed with all its children when the stack ends.
+
+    folder is for temporary files: what is killed leaves them.
+    """
+    process = subprocess.Popen(
         [sys.executable, "-m", "production.lessons.fork", "--try", str(row), address],
-        env=os.environ | ROWS[row][4],
+        env=os.environ | ROWS[row][4] | {"TMPDIR": folder},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -124,7 +130,10 @@ def show() -> None:
     address = f"127.0.0.1:{port}"
     with ExitStack() as stack:
         stack.callback(lambda: server.stop(None).wait())
-        tries = [[start(row, address, stack) for _ in range(TRIES)] for row in range(len(ROWS))]
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        tries = [
+            [start(row, address, folder, stack) for _ in range(TRIES)] for row in range(len(ROWS))
+        ]
         print(ROW.format("the parent", "the child", "", "OK", "error", "crash", "hang"))
         for (title, *_), processes in zip(ROWS, tries, strict=True):
             ends = Counter(end(process) for process in processes)

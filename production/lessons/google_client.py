@@ -1,8 +1,8 @@
 """Google's credentials on a gRPC call, and what each of them lets a server verify.
 
-Run the local stand-in for Google, then see what each credential sends:
+Run it against the local stand-in for Google:
 
-    python -m production.development_issuer --port 8080
+    python -m production.development.issuer --port 8080
     GOOGLE_APPLICATION_CREDENTIALS=build/issuer/service-account.json \
         python -m production.lessons.google_client --audience https://contacts.example.com
 

@@ -1,6 +1,8 @@
-"""A server says that it is not well: a Watch hears it, round_robin obeys, pick_first does not.
+"""A server reports NOT_SERVING: Watch notices, round_robin obeys, pick_first does not.
 
-python -m production.lessons.health_watch
+Run it:
+
+    python -m production.lessons.health_watch
 """
 
 import argparse
@@ -14,7 +16,7 @@ from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub, add_HealthServicer_to_server
 
-from production.lessons.echo_server import EchoServicer
+from production.development.echo_server import EchoServicer
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub, add_EchoServiceServicer_to_server
 

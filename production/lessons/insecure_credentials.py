@@ -1,5 +1,7 @@
 """Call credentials on a channel that is not encrypted: what sync and asyncio answer today.
 
+Run it:
+
     python -m production.lessons.insecure_credentials
 
 Old pages say that gRPC drops the token silently. It did; now both refuse, each in its way.

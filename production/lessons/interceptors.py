@@ -1,5 +1,7 @@
 """An interceptor of a threaded server, and what it sees of each kind of call.
 
+Run it:
+
     python -m production.lessons.interceptors
 
 The asyncio twin is async_interceptors.py; the client's side is client_interceptors.py.
@@ -18,7 +20,7 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from production.lessons.echo_server import EchoServicer
+from production.development.echo_server import EchoServicer
 from protos.echo.v1.echo_pb2 import EchoRequest, Failure
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub, add_EchoServiceServicer_to_server
 

@@ -1,6 +1,8 @@
-"""Keepalive: a dead connection is noticed, and a client that asks too often is sent away.
+"""Keepalive: a dead connection is noticed, and a client that pings too often is disconnected.
 
-python -m production.lessons.keepalive
+Run it:
+
+    python -m production.lessons.keepalive
 """
 
 import argparse
@@ -10,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from production.lessons import echo_server
-from production.lessons.wire import Wire
+from production.development import echo_server
+from production.development.relay import Relay
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 
@@ -30,7 +32,7 @@ def ended(server_options: Options, client_options: Options, cut: bool) -> str:
     """How a call of seven seconds ends, and when."""
     server, port = echo_server.start("127.0.0.1:0", report=lambda _: None, options=server_options)
     request = EchoRequest(delay=Duration(seconds=CALL_S))
-    with Wire(port) as wire, grpc.insecure_channel(wire.address, client_options) as channel:
+    with Relay(port) as wire, grpc.insecure_channel(wire.address, client_options) as channel:
         stub = EchoServiceStub(channel)
         stub.UnaryEcho(EchoRequest(), timeout=10)  # Connected.
         wire.is_cut = cut

@@ -1,6 +1,8 @@
-"""Message size: 4 MiB is the limit of who receives, and a stream needs none.
+"""Message size: by default a receiver takes 4 MiB, and a stream can carry any amount.
 
-python -m production.lessons.message_size
+Run it:
+
+    python -m production.lessons.message_size
 """
 
 import argparse
@@ -8,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
-from production.lessons import echo_server
+from production.development import echo_server
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 

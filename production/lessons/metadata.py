@@ -1,6 +1,8 @@
 """Metadata: what may be in it, what comes back with an answer and with an error, and how much.
 
-python -m production.lessons.metadata
+Run it:
+
+    python -m production.lessons.metadata
 """
 
 import argparse

@@ -1,6 +1,8 @@
 """Many calls share one connection: connections are counted at the server, for calls at once.
 
-python -m production.lessons.multiplexing
+Run it:
+
+    python -m production.lessons.multiplexing
 """
 
 import argparse

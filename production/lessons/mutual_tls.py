@@ -1,4 +1,4 @@
-"""What each client certificate may do: the server maps the one URI in it to a role.
+"""Client certificates and their permissions: the server maps the only URI in each to a role.
 
 Run it against a server that asks for certificates:
 
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import grpc
 
-from production.client_credentials import channel_credentials
+from production.calling import addresses
+from production.calling.channel_credentials import channel_credentials
 from production.v1.contacts_pb2 import Contact, CreateContactRequest, ListContactsRequest
 from production.v1.contacts_pb2_grpc import ContactServiceStub
 from protobuf_demo.addressbook_pb2 import Person
@@ -46,7 +47,9 @@ def outcome(call: Callable[[], object]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Show what certificates may do.")
-    parser.add_argument("--address", default="localhost:50051", help="HOST:PORT")
+    parser.add_argument(
+        "--address", type=addresses.target, default="localhost:50051", help="HOST:PORT"
+    )
     parser.add_argument("--certs", type=Path, default="build/certs", help="made by make certs")
     args = parser.parse_args()
     print(f"{'certificate':22}{'list':19}create")

@@ -1,6 +1,8 @@
-"""What gRPC's own retries try again, and what ends them: attempts are counted at the server.
+"""gRPC's own retries: which errors they repeat, and what ends them. The server counts attempts.
 
-GRPC_VERBOSITY=NONE python -m production.lessons.retries
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m production.lessons.retries
 """
 
 import argparse
@@ -13,7 +15,7 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from production.lessons import echo_server
+from production.development import echo_server
 from protos.echo.v1.echo_pb2 import EchoRequest, Failure
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 

@@ -1,6 +1,8 @@
 """An error for machines and for people: google.rpc.Status, in English and in Chinese.
 
-GRPC_VERBOSITY=NONE python -m production.lessons.rich_errors
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m production.lessons.rich_errors
 """
 
 import argparse

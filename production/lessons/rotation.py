@@ -1,6 +1,8 @@
 """A server's certificate is replaced while it serves; a faulty one never comes into use.
 
-python -m production.lessons.rotation
+Run it:
+
+    python -m production.lessons.rotation
 """
 
 import argparse
@@ -12,8 +14,8 @@ from pathlib import Path
 
 import grpc
 
-from production import tls
-from production.certificates import SERVER, Authority
+from production.development.certificates import SERVER, Authority
+from production.serving.security import tls
 
 
 def shown(port: int, authority: Path) -> str:
@@ -34,6 +36,7 @@ def show(folder: Path) -> None:
     authority.save(folder, "ca")
     certificate, key = folder / "server.pem", folder / "server.key"
     for file, content in zip((certificate, key), authority.issue(SERVER), strict=True):
+        file.touch(mode=0o600)
         file.write_bytes(content)
     server = grpc.server(ThreadPoolExecutor(1))
     credentials = tls.server_credentials(certificate, key, None)

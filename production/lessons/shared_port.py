@@ -1,6 +1,8 @@
 """SO_REUSEPORT: the kernel spreads connections over servers that share a port, not calls.
 
-python -m production.lessons.shared_port
+Run it:
+
+    python -m production.lessons.shared_port
 """
 
 import argparse
@@ -8,7 +10,7 @@ from collections import Counter
 
 import grpc
 
-from production.lessons import echo_server
+from production.development import echo_server
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 

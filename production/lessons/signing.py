@@ -1,7 +1,9 @@
 """A call that is signed by a key of ours, and the same signature sent again.
 
+Run it against a server that knows the key:
+
     make certs
-    python -m production.signatures add build/api-keys.json laptop --client build/laptop.json
+    python -m production.contacts.api_keys add build/api-keys.json laptop --client build/laptop.json
     CONTACTS_ADDRESS=127.0.0.1:50051 CONTACTS_API_KEYS=build/api-keys.json \
         python -m production.contacts_server
     python -m production.lessons.signing --address localhost:50051
@@ -14,8 +16,10 @@ from typing import Any
 
 import grpc
 
-from production.client_credentials import channel_credentials
-from production.signatures import load_plugin
+from production.calling import addresses
+from production.calling.channel_credentials import channel_credentials
+from production.calling.signing import load_plugin
+from production.contacts_client import SIGNATURE
 from production.v1.contacts_pb2 import GetContactRequest, ListContactsRequest
 from production.v1.contacts_pb2_grpc import ContactServiceStub
 
@@ -46,7 +50,7 @@ def outcome(method: Any, request: Any, **options: Any) -> str:
 
 def show(address: str, ca: Path, key: Path) -> None:
     """Signs two calls, then sends what was heard of them again."""
-    listening = Listening(load_plugin(key))
+    listening = Listening(load_plugin(key, SIGNATURE))
     with grpc.secure_channel(address, channel_credentials(ca, None, None, listening)) as channel:
         stub = ContactServiceStub(channel)
         for turn in ("first", "second"):
@@ -66,7 +70,9 @@ def show(address: str, ca: Path, key: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Show a signed call and its replay.")
-    parser.add_argument("--address", default="localhost:50051", help="HOST:PORT")
+    parser.add_argument(
+        "--address", type=addresses.target, default="localhost:50051", help="HOST:PORT"
+    )
     parser.add_argument("--ca", type=Path, default="build/certs/ca.pem")
     parser.add_argument("--key", type=Path, default="build/laptop.json", help="the client's key")
     args = parser.parse_args()

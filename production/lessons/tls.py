@@ -1,6 +1,6 @@
-"""What a client says to each certificate that a server could show.
+"""Server certificates, good and bad, and a client's error for each of them.
 
-Make the certificates, then run it:
+Run it with certificates for development:
 
     make certs
     GRPC_VERBOSITY=NONE python -m production.lessons.tls

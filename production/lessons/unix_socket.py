@@ -1,6 +1,8 @@
 """A server on a Unix socket: who may call, what a second server on the same address does.
 
-python -m production.lessons.unix_socket
+Run it:
+
+    python -m production.lessons.unix_socket
 """
 
 import argparse

@@ -1,6 +1,8 @@
-"""Calls to a server that is not there yet, or has just come: with and without wait_for_ready.
+"""Calls to a server that has not started yet or just has, with and without wait_for_ready.
 
-GRPC_VERBOSITY=NONE python -m production.lessons.wait_for_ready
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m production.lessons.wait_for_ready
 """
 
 import argparse
@@ -13,7 +15,7 @@ from contextlib import contextmanager
 
 import grpc
 
-from production.lessons.echo_server import EchoServicer
+from production.development.echo_server import EchoServicer
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub, add_EchoServiceServicer_to_server
 

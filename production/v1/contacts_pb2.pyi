@@ -79,7 +79,9 @@ class CreateContactRequest(_message.Message):
     """
     request_id: _builtins.str
     """A UUID that the caller makes once and repeats when it tries again: the same
-    request is carried out once, and answered alike for a day (AIP-155).
+    request is carried out once, and answered alike for a day (AIP-155). It has
+    36 characters, such as 6d8d1a5e-9f55-4f6b-8f0c-2a4e6c1b7d90; upper case
+    means the same as lower case (RFC 9562).
     """
     @_builtins.property
     def contact(self) -> Global___Contact: ...
@@ -194,8 +196,8 @@ class UpdateContactRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change: person, or fields of it such as person.email. Empty: the
-        whole person.
+        """What to change: person, or fields of it such as person.email. Empty: person,
+        and any other field that is set.
         """
 
     def __init__(
@@ -245,7 +247,7 @@ Global___DeleteContactRequest: _TypeAlias = DeleteContactRequest  # noqa: Y015
 @_typing.final
 class ImportContactsRequest(_message.Message):
     """ImportContactsRequest is a chunk of people, up to 1 MiB. An import may have
-    100,000 people and 64 MiB.
+    10,000 people and 32 MiB.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

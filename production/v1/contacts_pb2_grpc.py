@@ -31,7 +31,12 @@ class ContactServiceStub:
     another's contact is NOT_FOUND.
 
     What a request gets wrong comes back all at once, as INVALID_ARGUMENT with a
-    google.rpc.BadRequest. Every request may be at most 1 MiB.
+    google.rpc.BadRequest. A request may be 64 KiB, a message of a stream 1 MiB.
+    Fields that the server does not know are dropped.
+
+    A full server, or a caller with too many calls at a time, gets
+    RESOURCE_EXHAUSTED with the reason OVERLOADED; a caller that has stored as much
+    as it may gets it with QUOTA_EXCEEDED.
     """
 
     def __init__(self, channel):
@@ -87,7 +92,12 @@ class ContactServiceServicer:
     another's contact is NOT_FOUND.
 
     What a request gets wrong comes back all at once, as INVALID_ARGUMENT with a
-    google.rpc.BadRequest. Every request may be at most 1 MiB.
+    google.rpc.BadRequest. A request may be 64 KiB, a message of a stream 1 MiB.
+    Fields that the server does not know are dropped.
+
+    A full server, or a caller with too many calls at a time, gets
+    RESOURCE_EXHAUSTED with the reason OVERLOADED; a caller that has stored as much
+    as it may gets it with QUOTA_EXCEEDED.
     """
 
     def CreateContact(self, request, context):
@@ -120,7 +130,9 @@ class ContactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteContact(self, request, context):
-        """DeleteContact removes a contact.
+        """DeleteContact removes a contact, and what is remembered of it: its earlier
+        changes are no longer seen by watchers that begin before them, and a repeated
+        request for it gets NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,7 +155,8 @@ class ContactServiceServicer:
 
     def WatchContacts(self, request, context):
         """WatchContacts gives each change, in order, as it happens, until the caller
-        leaves. A caller that was cut off goes on after the last position it saw.
+        leaves. A caller that was cut off goes on after the last position it saw;
+        OUT_OF_RANGE when that is too long ago: list the contacts, then watch again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,7 +218,12 @@ class ContactService:
     another's contact is NOT_FOUND.
 
     What a request gets wrong comes back all at once, as INVALID_ARGUMENT with a
-    google.rpc.BadRequest. Every request may be at most 1 MiB.
+    google.rpc.BadRequest. A request may be 64 KiB, a message of a stream 1 MiB.
+    Fields that the server does not know are dropped.
+
+    A full server, or a caller with too many calls at a time, gets
+    RESOURCE_EXHAUSTED with the reason OVERLOADED; a caller that has stored as much
+    as it may gets it with QUOTA_EXCEEDED.
     """
 
     @staticmethod

@@ -34,7 +34,12 @@ class ContactServiceStub:
     another's contact is NOT_FOUND.
 
     What a request gets wrong comes back all at once, as INVALID_ARGUMENT with a
-    google.rpc.BadRequest. Every request may be at most 1 MiB.
+    google.rpc.BadRequest. A request may be 64 KiB, a message of a stream 1 MiB.
+    Fields that the server does not know are dropped.
+
+    A full server, or a caller with too many calls at a time, gets
+    RESOURCE_EXHAUSTED with the reason OVERLOADED; a caller that has stored as much
+    as it may gets it with QUOTA_EXCEEDED.
     """
 
     @_typing.overload
@@ -52,7 +57,10 @@ class ContactServiceStub:
     etag, when the contact has changed since the caller read it.
     """
     DeleteContact: _grpc.UnaryUnaryMultiCallable[_contacts_pb2.DeleteContactRequest, _empty_pb2.Empty]
-    """DeleteContact removes a contact."""
+    """DeleteContact removes a contact, and what is remembered of it: its earlier
+    changes are no longer seen by watchers that begin before them, and a repeated
+    request for it gets NOT_FOUND.
+    """
     ImportContacts: _grpc.StreamUnaryMultiCallable[_contacts_pb2.ImportContactsRequest, _contacts_pb2.ImportContactsResponse]
     """ImportContacts takes people, chunk by chunk, and adds all of them or none."""
     ExportContacts: _grpc.UnaryStreamMultiCallable[_contacts_pb2.ExportContactsRequest, _contacts_pb2.ExportContactsResponse]
@@ -61,7 +69,8 @@ class ContactServiceStub:
     """
     WatchContacts: _grpc.UnaryStreamMultiCallable[_contacts_pb2.WatchContactsRequest, _contacts_pb2.WatchContactsResponse]
     """WatchContacts gives each change, in order, as it happens, until the caller
-    leaves. A caller that was cut off goes on after the last position it saw.
+    leaves. A caller that was cut off goes on after the last position it saw;
+    OUT_OF_RANGE when that is too long ago: list the contacts, then watch again.
     """
 
 @_typing.type_check_only
@@ -70,7 +79,12 @@ class ContactServiceAsyncStub(ContactServiceStub):
     another's contact is NOT_FOUND.
 
     What a request gets wrong comes back all at once, as INVALID_ARGUMENT with a
-    google.rpc.BadRequest. Every request may be at most 1 MiB.
+    google.rpc.BadRequest. A request may be 64 KiB, a message of a stream 1 MiB.
+    Fields that the server does not know are dropped.
+
+    A full server, or a caller with too many calls at a time, gets
+    RESOURCE_EXHAUSTED with the reason OVERLOADED; a caller that has stored as much
+    as it may gets it with QUOTA_EXCEEDED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -85,7 +99,10 @@ class ContactServiceAsyncStub(ContactServiceStub):
     etag, when the contact has changed since the caller read it.
     """
     DeleteContact: _aio.UnaryUnaryMultiCallable[_contacts_pb2.DeleteContactRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """DeleteContact removes a contact."""
+    """DeleteContact removes a contact, and what is remembered of it: its earlier
+    changes are no longer seen by watchers that begin before them, and a repeated
+    request for it gets NOT_FOUND.
+    """
     ImportContacts: _aio.StreamUnaryMultiCallable[_contacts_pb2.ImportContactsRequest, _contacts_pb2.ImportContactsResponse]  # type: ignore[assignment]
     """ImportContacts takes people, chunk by chunk, and adds all of them or none."""
     ExportContacts: _aio.UnaryStreamMultiCallable[_contacts_pb2.ExportContactsRequest, _contacts_pb2.ExportContactsResponse]  # type: ignore[assignment]
@@ -94,7 +111,8 @@ class ContactServiceAsyncStub(ContactServiceStub):
     """
     WatchContacts: _aio.UnaryStreamMultiCallable[_contacts_pb2.WatchContactsRequest, _contacts_pb2.WatchContactsResponse]  # type: ignore[assignment]
     """WatchContacts gives each change, in order, as it happens, until the caller
-    leaves. A caller that was cut off goes on after the last position it saw.
+    leaves. A caller that was cut off goes on after the last position it saw;
+    OUT_OF_RANGE when that is too long ago: list the contacts, then watch again.
     """
 
 class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -102,7 +120,12 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
     another's contact is NOT_FOUND.
 
     What a request gets wrong comes back all at once, as INVALID_ARGUMENT with a
-    google.rpc.BadRequest. Every request may be at most 1 MiB.
+    google.rpc.BadRequest. A request may be 64 KiB, a message of a stream 1 MiB.
+    Fields that the server does not know are dropped.
+
+    A full server, or a caller with too many calls at a time, gets
+    RESOURCE_EXHAUSTED with the reason OVERLOADED; a caller that has stored as much
+    as it may gets it with QUOTA_EXCEEDED.
     """
 
     @_abc_1.abstractmethod
@@ -145,7 +168,10 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _contacts_pb2.DeleteContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """DeleteContact removes a contact."""
+        """DeleteContact removes a contact, and what is remembered of it: its earlier
+        changes are no longer seen by watchers that begin before them, and a repeated
+        request for it gets NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ImportContacts(
@@ -172,7 +198,8 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_contacts_pb2.WatchContactsResponse], _abc.AsyncIterator[_contacts_pb2.WatchContactsResponse]]:
         """WatchContacts gives each change, in order, as it happens, until the caller
-        leaves. A caller that was cut off goes on after the last position it saw.
+        leaves. A caller that was cut off goes on after the last position it saw;
+        OUT_OF_RANGE when that is too long ago: list the contacts, then watch again.
         """
 
 def add_ContactServiceServicer_to_server(servicer: ContactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

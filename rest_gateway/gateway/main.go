@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 	"github.com/rs/cors"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -79,6 +81,11 @@ func parse(args []string) (*settings, error) {
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
+	for _, address := range []string{s.address, s.contacts, s.greeter} {
+		if err := checkAddress(address); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case flags.NArg() > 0:
 		return nil, fmt.Errorf("what is %q? See --help", flags.Arg(0))
@@ -92,6 +99,18 @@ func parse(args []string) (*settings, error) {
 		return nil, errors.New("--timeout must be above zero")
 	}
 	return s, nil
+}
+
+// checkAddress refuses what is not HOST:PORT. An IPv6 address is in brackets.
+func checkAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil || host == "" {
+		return fmt.Errorf("expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080, got %q", address)
+	}
+	return nil
 }
 
 func main() {
@@ -220,6 +239,11 @@ func dial(target string, files backendFiles, timeout time.Duration, stopping con
 		return nil, err
 	}
 	return grpc.NewClient(target, append(options,
+		// After an outage, however long, we are back in three seconds; by default it may take two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithChainUnaryInterceptor(withTimeout(timeout), withIfMatch),
 		grpc.WithChainStreamInterceptor(untilStopping(stopping), withFirstMessage),

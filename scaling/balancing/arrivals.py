@@ -1,6 +1,8 @@
-"""A backend is new, or comes back: how long until it gets calls.
+"""Measures how long a new or a returning backend waits for its first call.
 
-GRPC_VERBOSITY=NONE python -m scaling.balancing.arrivals
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m scaling.balancing.arrivals
 """
 
 import argparse
@@ -15,7 +17,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from protos.echo.v1.echo_pb2 import EchoRequest
-from scaling.balancing import backend
+from scaling import backend
 from scaling.balancing.callers import Callers, Options, channel_to, policy
 from scaling.balancing.name_server import NameServer
 from scaling.balancing.policies import HOSTS, NAMES, start_on_one_port

@@ -1,6 +1,8 @@
-"""A backend is killed, drained, hangs or is not well: which calls are lost, and for how long.
+"""Counts the calls that are lost when a backend is killed, drained, hangs or fails.
 
-GRPC_VERBOSITY=NONE python -m scaling.balancing.losses
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m scaling.balancing.losses
 """
 
 import argparse
@@ -13,7 +15,7 @@ from typing import NamedTuple
 from google.protobuf.duration_pb2 import Duration
 
 from protos.echo.v1.echo_pb2 import EchoRequest
-from scaling.balancing.backend import Process, processes
+from scaling.backend import Process, processes
 from scaling.balancing.callers import Callers, Options, channel_to, policy
 
 REQUEST = EchoRequest(delay=Duration(nanos=30_000_000))
@@ -41,12 +43,14 @@ OUTLIERS = policy(
     failurePercentageEjection={"threshold": 50, "minimumHosts": 3, "requestVolume": 3},
     childPolicy=[{"round_robin": {}}],
 )
+PAUSE = "--pause=0.3"
+"""Long enough for clients that watch the health. In production, for the slowest of them."""
 PINGS: Options = [("grpc.keepalive_time_ms", 1000), ("grpc.http2.ping_timeout_ms", 200)]
 
 
 @dataclass
 class Case:
-    """What happens to a backend, and what its clients have against it."""
+    """What happens to a backend, and what protects its clients."""
 
     event: str
     number: signal.Signals
@@ -84,7 +88,7 @@ class Result(NamedTuple):
 
 
 def happen(case: Case, backends: Sequence[Process]) -> Result:
-    """Lets it happen to the last of three backends, while calls go on."""
+    """Injects the fault into the last of three backends under load."""
     a, b, victim = backends
     target = "ipv4:" + ",".join(backend.address for backend in backends)
     config = policy("round_robin") | dict(case.config)
@@ -111,7 +115,7 @@ def happen(case: Case, backends: Sequence[Process]) -> Result:
 def main() -> None:
     argparse.ArgumentParser(description="Count the calls that are lost.").parse_args()
     victims = [f"victim {number}" for number in range(len(CASES))]
-    with processes("a", "b", *victims) as backends:
+    with processes(["a", "b", *victims], PAUSE) as backends:
         print(f"{'event':12}{'against it':18}   a    b  victim  lost  noticed after")
         for case, victim in zip(CASES, victims, strict=True):
             targets = [backends[name] for name in ("a", "b", victim)]

@@ -1,6 +1,8 @@
-"""Configurations that are wrong: which ones fail, and which do nothing.
+"""Shows which wrong configurations fail, and which do nothing.
 
-GRPC_VERBOSITY=NONE python -m scaling.balancing.mistakes
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m scaling.balancing.mistakes
 """
 
 import argparse
@@ -8,7 +10,7 @@ from contextlib import ExitStack
 
 import grpc
 
-from scaling.balancing import backend
+from scaling import backend
 from scaling.balancing.callers import Options, shares
 from scaling.balancing.name_server import NameServer
 

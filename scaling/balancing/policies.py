@@ -1,6 +1,8 @@
-"""Which backend gets a call: pick_first and round_robin, a list of addresses and DNS.
+"""Counts each backend's calls: pick_first and round_robin, a list of addresses and DNS.
 
-GRPC_VERBOSITY=NONE python -m scaling.balancing.policies
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m scaling.balancing.policies
 """
 
 import argparse
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from scaling.balancing import backend
+from scaling import backend
 from scaling.balancing.callers import Options, channel_to, policy, who
 from scaling.balancing.name_server import NameServer
 

@@ -1,6 +1,8 @@
 """Weighted round robin: backends report their load, and get calls accordingly.
 
-GRPC_VERBOSITY=NONE python -m scaling.balancing.weights
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m scaling.balancing.weights
 """
 
 import argparse
@@ -13,9 +15,10 @@ from typing import Any
 
 import grpc
 
-from production.lessons.echo_server import EchoServicer
+from production.development.echo_server import EchoServicer
 from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse
-from scaling.balancing import backend
+from scaling import backend
+from scaling.backend import THREADS
 from scaling.balancing.callers import channel_to, policy, shares, who
 from scaling.balancing.v1.load_report_pb2 import LoadReport
 
@@ -59,7 +62,7 @@ class Reporter(grpc.ServerInterceptor):
 class Meter:
     """Measures what a report needs: how many calls end, and how long they keep threads busy."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int = THREADS) -> None:
         self._threads = threads
         self._lock = threading.Lock()
         self._calls: deque[tuple[float, float]] = deque()
@@ -110,7 +113,10 @@ CASES: dict[str, tuple[Backends, dict[str, object]]] = {
     "c is silent": ([*FIXED[:2], (silent, 0)], AT_ONCE),
     "b and c are silent": ([FIXED[0], (silent, 0), (silent, 0)], AT_ONCE),
     "20 % each; 0, 20, 60 % fail": ([(says(0.2, eps=e), 0) for e in (0, 20, 60)], AT_ONCE),
-    "measured; calls take 5, 10, 20 ms": ([(Meter(16), s) for s in (0.005, 0.01, 0.02)], AT_ONCE),
+    "measured; calls take 5, 10, 20 ms": (
+        [(Meter(), s) for s in (0.005, 0.01, 0.02)],
+        AT_ONCE,
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""Which way to serve suits which work: calls per second, latency and memory of each.
+"""Measures ways to serve with kinds of work: calls per second, latency and memory.
+
+Run it:
 
     python -m scaling.concurrency.lab
 
@@ -9,7 +11,6 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import grpc
 import psutil
 
-from rest_gateway.child import child
+from production.development.child import server
 from scaling.concurrency.lab_server import WORK
 
 CALLERS = 64
@@ -31,7 +32,7 @@ RESULTS = Path("build/concurrency.json")
 
 
 class Way(NamedTuple):
-    """How to serve: what lab_server is told, and in how many processes."""
+    """How to serve: an argument of lab_server, and the number of processes."""
 
     title: str
     server: str
@@ -53,7 +54,7 @@ WAYS = [
 
 
 class Seen(NamedTuple):
-    """What a way gave."""
+    """The measurement of one way."""
 
     rate: float
     """Calls per second."""
@@ -78,15 +79,10 @@ def serving(way: Way, work: str) -> Iterator[tuple[str, list[psutil.Process]]]:
         processes, port = [], "0"
         for _ in range(way.processes):
             command = [sys.executable, "-m", "scaling.concurrency.lab_server", way.server, work]
-            process = stack.enter_context(
-                child([*command, *way.flags, f"--port={port}"], stdout=subprocess.PIPE)
-            )
-            line = process.stdout.readline() if process.stdout else ""
-            if not line.startswith("listening on "):
-                raise RuntimeError(f"a server for {way.title!r} does not start")
-            port = line.strip().rpartition(":")[2]
+            process, address = stack.enter_context(server([*command, *way.flags, f"--port={port}"]))
+            port = address.rpartition(":")[2]
             processes.append(psutil.Process(process.pid))
-        yield f"127.0.0.1:{port}", processes
+        yield address, processes
 
 
 async def load(address: str, seconds: float) -> tuple[list[float], float]:

@@ -1,5 +1,7 @@
 """EchoService, served in one of several ways, with one of three kinds of work in each call.
 
+Run it:
+
     python -m scaling.concurrency.lab_server threads-10 waits --port 50051
 
 The lab starts it; see lab.py.
@@ -8,15 +10,17 @@ The lab starts it; see lab.py.
 import argparse
 import asyncio
 import hashlib
-import signal
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
 
+from production.calling import addresses
+from production.development.serving import STOP_SIGNALS, serve_until_signal
 from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse
 
 HOST = "127.0.0.1"
@@ -24,7 +28,6 @@ WAIT_SECONDS = 0.05
 STEPS = 60_000
 HASHES = 6_000
 POOL = ThreadPoolExecutor(64)
-STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 def wait() -> None:
@@ -81,13 +84,12 @@ ASYNC_WAYS = ("asyncio-awaits", "asyncio-blocks", "asyncio-in-pool")
 OPTIONS = [("grpc.so_reuseport", 1)]
 
 
-def serve_threads(handler: Handler, threads: int, address: str) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+def start_threads(address: str, handler: Handler, threads: int) -> tuple[grpc.Server, int]:
+    """Starts a server on HOST:PORT; returns it and its port. Raises RuntimeError."""
     server = grpc.server(ThreadPoolExecutor(threads), [handler], options=OPTIONS)
-    print(f"listening on {HOST}:{server.add_insecure_port(address)}", flush=True)
+    port = server.add_insecure_port(address)
     server.start()
-    signal.sigwait(STOP_SIGNALS)
-    server.stop(None).wait()
+    return server, port
 
 
 async def serve_asyncio(handler: Handler, address: str) -> None:
@@ -106,18 +108,21 @@ def main() -> None:
     parser.add_argument("way", choices=(*WAYS, *ASYNC_WAYS))
     parser.add_argument("work", choices=WORK)
     parser.add_argument("--times", type=int, default=1, help="how often a call does it")
-    parser.add_argument("--port", type=int, default=0, help="0 takes any; others may share it")
+    parser.add_argument(
+        "--port", type=addresses.port, default=0, help="0 takes any; others may share it"
+    )
     args = parser.parse_args()
     kind, _, how = args.way.partition("-")
     address = f"{HOST}:{args.port}"
     served = handler(how, lambda: [WORK[args.work]() for _ in range(args.times)])
-    try:
-        if kind == "threads":
-            serve_threads(served, int(how), address)
-        else:
+    if kind == "threads":
+        start = partial(start_threads, handler=served, threads=int(how))
+        serve_until_signal(start, address, grace=0)
+    else:
+        try:
             asyncio.run(serve_asyncio(served, address))
-    except RuntimeError as error:
-        sys.exit(f"error: {error}")
+        except RuntimeError as error:
+            sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

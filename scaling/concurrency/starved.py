@@ -1,6 +1,8 @@
-"""Each open stream holds a thread: who is still served when all threads are held.
+"""Shows that each open stream holds a thread, and how calls end when no thread is free.
 
-python -m scaling.concurrency.starved
+Run it:
+
+    python -m scaling.concurrency.starved
 """
 
 import argparse

@@ -1,6 +1,8 @@
-"""When does a call go by a proxy? Each case sets variables and options, and the proxy tells.
+"""Shows when a call goes through a proxy: each case sets variables and options.
 
-GRPC_VERBOSITY=NONE python -m scaling.forward_proxies.cases
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m scaling.forward_proxies.cases
 """
 
 import argparse
@@ -14,7 +16,7 @@ from typing import NamedTuple
 
 import grpc
 
-from production.lessons import echo_server
+from production.development import echo_server
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 from scaling.forward_proxies.connect_proxy import ConnectProxy, running

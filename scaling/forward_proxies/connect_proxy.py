@@ -1,4 +1,6 @@
-"""A proxy that opens tunnels, as companies have them, and tells who wants to go where.
+"""A proxy that opens tunnels, as companies have them, and prints each request.
+
+Run it:
 
     python -m scaling.forward_proxies.connect_proxy --port 3128 --login ada:secret
 
@@ -15,6 +17,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+
+from production.calling import addresses
 
 Report = Callable[[str], object]
 """Is told one line about each request."""
@@ -36,8 +40,7 @@ class ConnectProxy:
 
     async def start(self, address: str) -> tuple[asyncio.Server, int]:
         """Listens on HOST:PORT (port 0 takes any); returns the server and its port."""
-        host, _, port = address.rpartition(":")
-        server = await asyncio.start_server(self._accept, host, int(port))
+        server = await asyncio.start_server(self._accept, *addresses.parse(address))
         return server, server.sockets[0].getsockname()[1]
 
     async def stop(self, server: asyncio.Server) -> None:
@@ -129,7 +132,7 @@ async def serve(port: int, login: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Open tunnels for clients.")
-    parser.add_argument("--port", type=int, default=3128, help="(default: %(default)s)")
+    parser.add_argument("--port", type=addresses.port, default=3128, help="(default: %(default)s)")
     # A real proxy reads it from a file: what is typed here, every user of the machine can see.
     parser.add_argument("--login", default="", help="NAME:PASSWORD (default: none is asked for)")
     args = parser.parse_args()

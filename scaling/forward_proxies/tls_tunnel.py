@@ -1,6 +1,8 @@
-"""What a proxy can read: everything without TLS, and with TLS the host and the port.
+"""Shows what a proxy can read: everything without TLS; with TLS, the host and the port.
 
-GRPC_VERBOSITY=NONE python -m scaling.forward_proxies.tls_tunnel
+Run it:
+
+    GRPC_VERBOSITY=NONE python -m scaling.forward_proxies.tls_tunnel
 """
 
 import argparse
@@ -11,8 +13,8 @@ from typing import NamedTuple
 import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from production.certificates import SERVER, Authority
-from production.lessons.echo_server import EchoServicer
+from production.development.certificates import SERVER, Authority
+from production.development.echo_server import EchoServicer
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub, add_EchoServiceServicer_to_server
 from scaling.forward_proxies.cases import only
@@ -21,7 +23,7 @@ from scaling.forward_proxies.connect_proxy import ConnectProxy, running
 MESSAGE = "the price is 42"
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """What a proxy was told, what its tunnel began with, and whether it could read our message."""
 
     requests: list[str]
@@ -29,7 +31,7 @@ class Seen(NamedTuple):
     can_read: bool
 
 
-def look(*, tls: bool) -> Seen:
+def look(*, tls: bool) -> Observation:
     """Makes a call through a proxy that looks into its tunnels."""
     authority = Authority.make("an authority")
     certificate, key = authority.issue(SERVER)
@@ -57,7 +59,7 @@ def look(*, tls: bool) -> Seen:
         )
         EchoServiceStub(channel).UnaryEcho(EchoRequest(message=MESSAGE), timeout=30)
         # The proxy reads what it passes on before the server does.
-        return Seen(requests, bytes(proxy.sent[:3]), MESSAGE.encode() in proxy.sent)
+        return Observation(requests, bytes(proxy.sent[:3]), MESSAGE.encode() in proxy.sent)
 
 
 def main() -> None:

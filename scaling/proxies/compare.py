@@ -1,4 +1,6 @@
-"""Each way to balance: calls per backend, and what is lost when a backend goes.
+"""Compares the ways to balance: calls per backend, and losses when a backend goes.
+
+Run it:
 
     python -m scaling.proxies.compare
 
@@ -7,62 +9,27 @@ with calls in flight. The backends count what begins, so what is run twice shows
 """
 
 import argparse
-import json
 import queue
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grpc
-
-from production import certificates
+from production.development import certificates
+from production.development.programs import AbsentError
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
-from rest_gateway.child import child
-from scaling.proxies import proxy
-from scaling.proxies.proxy import AbsentError
+from scaling import backend
+from scaling.proxies import ways
+from scaling.proxies.ways import WAYS, Way
 
 CALLS = 30
 IN_FLIGHT = 12
 SECONDS = 30
-ROUND_ROBIN = json.dumps(
-    {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
-)
-
-
-class Way(NamedTuple):
-    """How to balance: by which proxy, if any, and with what changed in its configuration."""
-
-    title: str
-    proxy: str | None
-    change: tuple[str, str] = ("", "")
-    backend: tuple[str, ...] = ()
-    """Flags for the backends."""
-
-
-SAFE = "retry_on: connect-failure,refused-stream"
-WAYS = [
-    Way("client, round_robin", None),
-    Way("Envoy", "envoy"),
-    Way("Envoy, retry_on: reset", "envoy", (SAFE, f"{SAFE},reset")),
-    Way("nginx", "nginx"),
-    Way("nginx, non_idempotent", "nginx", ("error timeout;", "error timeout non_idempotent;")),
-    Way("HAProxy", "haproxy"),
-    Way(
-        "HAProxy, retry all",
-        "haproxy",
-        ("retry-on conn-failure", "retry-on all-retryable-errors"),
-    ),
-    Way("TCP", "tcp"),
-    Way("TCP, max age 0.2 s", "tcp", backend=("--max-connection-age-ms=200",)),
-]
 
 
 class Outcome(NamedTuple):
@@ -78,26 +45,21 @@ class Outcome(NamedTuple):
 
 
 class Backends:
-    """Three servers in processes of their own, and what they tell of calls that begin."""
+    """Three backends, and the calls that begin at each."""
 
     def __init__(self, stack: ExitStack, flags: tuple[str, ...]) -> None:
         self.begun: queue.Queue[tuple[str, str]] = queue.Queue()
         """Name of a backend, and the message of a call that begins there."""
-        self.processes: dict[str, subprocess.Popen[str]] = {}
-        self.addresses: list[proxy.Address] = []
-        for name in ("b1", "b2", "b3"):
-            command = [sys.executable, "-m", "scaling.proxies.backend", f"--name={name}", *flags]
-            self.processes[name] = stack.enter_context(
-                child(command, ended_by=signal.SIGKILL, stdout=subprocess.PIPE)
-            )
-        for name, process in self.processes.items():
-            port = process.stdout.readline().rpartition(":")[2] if process.stdout else ""
-            self.addresses.append((proxy.HOST, int(port)))
-            threading.Thread(target=self._listen, args=(name, process), daemon=True).start()
+        self.processes = stack.enter_context(
+            backend.processes(("b1", "b2", "b3"), "--print-calls", *flags)
+        )
+        self.addresses = [each.address for each in self.processes.values()]
+        for each in self.processes.values():
+            threading.Thread(target=self._listen, args=(each,), daemon=True).start()
 
-    def _listen(self, name: str, process: subprocess.Popen[str]) -> None:
-        for line in process.stdout or ():
-            self.begun.put((name, line.split()[1]))
+    def _listen(self, process: backend.Process) -> None:
+        for line in process.program.stdout or ():
+            self.begun.put((process.name, line.split()[1]))
 
     def begins(self, kind: str, count: int) -> Counter[str]:
         """Waits until so many calls of a kind have begun; how many at which backend."""
@@ -115,30 +77,14 @@ class Backends:
         return found
 
 
-@contextmanager
-def connected(way: Way, backends: Backends, certs: Path) -> Iterator[grpc.Channel]:
-    """A channel to the backends, this way. Raises AbsentError."""
-    if way.proxy is None:
-        target = "ipv4:" + ",".join(f"{host}:{port}" for host, port in backends.addresses)
-        with grpc.insecure_channel(target, [("grpc.service_config", ROUND_ROBIN)]) as channel:
-            yield channel
-        return
-    with proxy.running(way.proxy, 0, backends.addresses, certs, way.change) as address:
-        if way.proxy == "tcp":
-            opened = grpc.insecure_channel(address)
-        else:
-            authority = grpc.ssl_channel_credentials((certs / "ca.pem").read_bytes())
-            opened = grpc.secure_channel(address, authority)
-        with opened as channel:
-            yield channel
-
-
 def outcome(way: Way, certs: Path) -> Outcome:
-    """Tries one way. Raises AbsentError."""
+    """Measures one way. Raises AbsentError, or RuntimeError if something does not start."""
     with ExitStack() as stack:
         backends = Backends(stack, way.backend)
-        channel = stack.enter_context(connected(way, backends, certs))
+        target = stack.enter_context(ways.target(way, backends.addresses, certs))
+        channel = stack.enter_context(ways.channel(target))
         stub = EchoServiceStub(channel)
+        warm_up(stub, backends)
         calls = CALLS * 10 if way.backend else CALLS  # Connections must come to their age.
         delay = 0.01 if way.backend else 0
         spread = Counter(call(stub, "spread", delay).result().served_by for _ in range(calls))
@@ -147,6 +93,17 @@ def outcome(way: Way, certs: Path) -> Outcome:
         drained_lost = drain(stub, backends)
     counts = [spread[name] for name in ("b1", "b2", "b3")]
     return Outcome(sorted(counts, reverse=True), in_flight, lost, twice, drained_lost)
+
+
+def warm_up(stub: EchoServiceStub, backends: Backends) -> None:
+    """Calls until each backend has served, or often enough to know that one never will.
+
+    On a busy machine connections to some of them take longer than the first calls.
+    """
+    served: list[str] = []
+    while len(set(served)) < len(backends.addresses) and len(served) < CALLS * 10:
+        served.append(call(stub, "warm", 0).result().served_by)
+    backends.begins("warm", len(served))
 
 
 def call(stub: EchoServiceStub, message: str, delay: float) -> Any:
@@ -159,7 +116,7 @@ def drain(stub: EchoServiceStub, backends: Backends) -> int:
     """Tells a backend to stop while it has calls, and goes on calling: how many are lost."""
     calls = [call(stub, f"drain{number}", 0.5) for number in range(IN_FLIGHT)]
     name, _ = backends.begins("drain", IN_FLIGHT).most_common(1)[0]
-    process = backends.processes.pop(name)
+    process = backends.processes.pop(name).program
     process.send_signal(signal.SIGTERM)
     while process.poll() is None:
         calls.append(call(stub, f"drain{len(calls)}", 0.01))
@@ -172,7 +129,7 @@ def kill(stub: EchoServiceStub, backends: Backends) -> tuple[int, int, int]:
     """Kills a backend that has calls: how many it had, how many are lost, how many run twice."""
     calls = [call(stub, f"kill{number}", 1) for number in range(IN_FLIGHT)]
     name, in_flight = backends.begins("kill", IN_FLIGHT).most_common(1)[0]
-    backends.processes.pop(name).kill()
+    backends.processes.pop(name).program.kill()
     lost = sum(each.exception() is not None for each in calls)
     twice = backends.all_begun().total()
     while any(call(stub, "settled?", 0).exception() for _ in range(3)):

@@ -1,67 +1,66 @@
-"""Runs a proxy before gRPC servers, as its configuration beside this file says.
+"""Runs a proxy in front of gRPC servers, with the configuration beside this file.
+
+Run it:
 
     python -m scaling.proxies.proxy envoy --port 8443 --backends localhost:50051,localhost:50052
 
-TLS is at the edge, with the certificates of `make certs`; tcp passes on what comes. Ctrl-C ends it.
+TLS ends at the proxy, which has the certificates of `make certs`; tcp forwards the bytes as they
+come. Ctrl-C ends it.
 """
 
 import argparse
-import os
-import shutil
 import signal
 import socket
-import subprocess
 import sys
-import sysconfig
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-from rest_gateway.child import child
+from production.calling import addresses
+from production.calling.addresses import Address
+from production.development import programs
+from production.development.child import child, wait_until_connected
+from production.development.programs import AbsentError
 
 HOST = "127.0.0.1"
-START_SECONDS = 30
-PATH = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"], "/usr/sbin"))
-Address = tuple[str, int]
-
-
-class AbsentError(Exception):
-    """A program is missing; the message says what brings it."""
 
 
 class Engine(NamedTuple):
-    """A program, what brings it, its configuration, and its arguments before the file's name."""
+    """A program, its configuration beside this file, and its arguments in front of that path."""
 
+    title: str
     program: str
-    brings: str
     config: str
     arguments: tuple[str, ...]
+    has_tls: bool = True
 
 
 ENGINES = {
     "envoy": Engine(
-        "envoy",
-        "make engines",
-        "envoy.yaml",
-        ("--use-dynamic-base-id", "--log-level", "error", "-c"),
+        "Envoy", "envoy", "envoy.yaml", ("--use-dynamic-base-id", "--log-level", "error", "-c")
     ),
-    "nginx": Engine("nginx", "apt install nginx-light", "nginx.conf", ("-c",)),
-    "haproxy": Engine("haproxy", "apt install haproxy", "haproxy.cfg", ("-db", "-q", "-f")),
-    "tcp": Engine("haproxy", "apt install haproxy", "tcp.cfg", ("-db", "-q", "-f")),
+    "nginx": Engine("nginx", "nginx", "nginx.conf", ("-c",)),
+    "haproxy": Engine("HAProxy", "haproxy", "haproxy.cfg", ("-db", "-q", "-f")),
+    "tcp": Engine("TCP", "haproxy", "tcp.cfg", ("-db", "-q", "-f"), has_tls=False),
 }
+"""What --help, the comparison and the rolling restart know of. INSTALL has the programs, too."""
 
 
 def render(template: str, backends: Sequence[Address], **blanks: object) -> str:
-    """The template with its blanks filled in, and each line for a backend once for each."""
+    """Fills in the blanks of a template, and repeats each line with a backend for every one."""
     text = ""
     for line in template.splitlines(keepends=True):
         if "${BACKEND_" in line and not line.lstrip().startswith("#"):
             for number, (host, port) in enumerate(backends, 1):
-                each = {"BACKEND_NAME": f"b{number}", "BACKEND_HOST": host, "BACKEND_PORT": port}
+                each = {
+                    "BACKEND_NAME": f"b{number}",
+                    "BACKEND_ADDRESS": Address(host, port),
+                    "BACKEND_HOST": host,
+                    "BACKEND_PORT": port,
+                }
                 text += Template(line).safe_substitute(each)
         else:
             text += line
@@ -76,20 +75,18 @@ def running(
     certs: Path,
     change: tuple[str, str] = ("", ""),
 ) -> Iterator[str]:
-    """Runs a proxy while entered; gives its address. Port 0 takes any. change is a text of its
-    configuration, and what stands there instead.
+    """Runs a proxy for a block; gives its address. Port 0 takes any. change is a text of its
+    configuration and the substitute for it.
 
-    Raises AbsentError, or RuntimeError when it does not start.
+    Raises AbsentError, or RuntimeError if it does not start.
     """
     engine = ENGINES[name]
-    program = shutil.which(engine.program, path=PATH)
-    if not program:
-        raise AbsentError(f"{engine.program} ({engine.brings})")
+    program = programs.find(engine.program)
     certificate, key = (certs / "server.pem").absolute(), (certs / "server.key").absolute()
     with tempfile.TemporaryDirectory(prefix="proxy-") as temporary:
         folder = Path(temporary)
         bundle = folder / "bundle.pem"  # HAProxy wants both in one file.
-        if name != "tcp":
+        if engine.has_tls:
             bundle.write_bytes(certificate.read_bytes() + key.read_bytes())
         port = port or _free_port()
         template = (Path(__file__).parent / engine.config).read_text().replace(*change)
@@ -98,38 +95,26 @@ def running(
         config.write_text(render(template, backends, PORT=port, **blanks))
         command = [program, *engine.arguments, str(config)]
         with child(command) as process:
-            _wait_until_listening(process, port)
+            wait_until_connected(process, (HOST, port))
             yield f"{HOST}:{port}"
 
 
 def _free_port() -> int:
-    """A port that is free now. Proxies cannot tell which one they have taken, so they are told."""
+    """Returns a free port: proxies do not report the port that they take for 0."""
     with socket.create_server((HOST, 0)) as found:
         return int(found.getsockname()[1])
 
 
-def _wait_until_listening(process: subprocess.Popen[str], port: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((HOST, port), 1):
-            return
-        time.sleep(0.05)
-    raise RuntimeError("the proxy does not start; see above")
-
-
-def addresses(value: str) -> list[Address]:
-    """HOST:PORT,HOST:PORT,… in their parts."""
-    parts = [each.strip().rpartition(":") for each in value.split(",")]
-    if not all(host and 0 < int(port) < 65536 for host, _, port in parts):
-        raise ValueError
-    return [(host, int(port)) for host, _, port in parts]
+def split(value: str) -> list[Address]:
+    """Splits HOST:PORT,HOST:PORT,…"""
+    return [addresses.argument(addresses.target(each.strip())) for each in value.split(",")]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Run a proxy before gRPC servers.")
+    parser = argparse.ArgumentParser(description="Run a proxy in front of gRPC servers.")
     parser.add_argument("proxy", choices=ENGINES)
-    parser.add_argument("--port", type=int, default=8443, help="(default: %(default)s)")
-    parser.add_argument("--backends", type=addresses, required=True, help="HOST:PORT,HOST:PORT,…")
+    parser.add_argument("--port", type=addresses.port, default=8443, help="(default: %(default)s)")
+    parser.add_argument("--backends", type=split, required=True, help="HOST:PORT,HOST:PORT,…")
     certs = Path("build/certs")
     parser.add_argument("--certs", type=Path, default=certs, help="(default: %(default)s)")
     args = parser.parse_args()

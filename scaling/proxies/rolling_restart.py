@@ -1,4 +1,6 @@
-"""Chapter 4's service is restarted, one backend after the other, under load: what each way loses.
+"""Restarts backends of chapter 4's service under load, and counts what each way loses.
+
+Run it:
 
     python -m scaling.proxies.rolling_restart
 
@@ -21,21 +23,15 @@ from typing import NamedTuple
 
 import grpc
 
-from production import certificates
+from production.development import certificates
+from production.development.child import server
+from production.development.programs import AbsentError
 from production.v1.contacts_pb2 import ListContactsRequest
 from production.v1.contacts_pb2_grpc import ContactServiceStub
-from rest_gateway.child import child
-from scaling.proxies import proxy
-from scaling.proxies.compare import ROUND_ROBIN
-from scaling.proxies.proxy import AbsentError
+from scaling.backend import HOST
+from scaling.proxies import ways
+from scaling.proxies.ways import PLAIN, Target
 
-WAYS = {
-    "client, round_robin": None,
-    "Envoy": "envoy",
-    "nginx": "nginx",
-    "HAProxy": "haproxy",
-    "TCP": "tcp",
-}
 CALLERS = 4
 """Of each way."""
 READY_SECONDS = 1.5
@@ -63,7 +59,6 @@ class Backend:
             "CONTACTS_DATABASE": f"sqlite:///{folder}/contacts.db",
             "CONTACTS_DRAIN_PAUSE": "1",  # Longer than the proxies' checks are apart.
         }
-        self._log = stack.enter_context((folder / "log").open("a"))
         self._process: subprocess.Popen[str] | None = None
         self._stack = stack
         self.port = 0
@@ -71,20 +66,14 @@ class Backend:
     def start(self) -> None:
         """Starts it, at the same port as before. Raises RuntimeError."""
         command = [sys.executable, "-m", "production.contacts_server", "--plaintext"]
-        self._process = self._stack.enter_context(
-            child(
-                [*command, f"--address={proxy.HOST}:{self.port}"],
+        self._process, address = self._stack.enter_context(
+            server(
+                [*command, f"--address={HOST}:{self.port}"],
                 ended_by=signal.SIGKILL,
                 env=self._environment,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
             )
         )
-        with self._process.stdout as output:  # type: ignore[union-attr]
-            line = output.readline()
-        if not line.startswith("listening on "):
-            raise RuntimeError("a backend does not start")
-        self.port = int(line.rpartition(":")[2])
+        self.port = int(address.rpartition(":")[2])
 
     def drain(self) -> None:
         """Lets it finish what it has begun."""
@@ -117,24 +106,13 @@ async def restart_all(backends: list[Backend], *, drained: bool) -> None:
         await asyncio.sleep(READY_SECONDS)
 
 
-def open_channel(way: str, address: str, certs: Path) -> grpc.aio.Channel:
-    if way == "client, round_robin":
-        return grpc.aio.insecure_channel(address, [("grpc.service_config", ROUND_ROBIN)])
-    if way == "TCP":
-        return grpc.aio.insecure_channel(address)
-    authority = grpc.ssl_channel_credentials((certs / "ca.pem").read_bytes())
-    return grpc.aio.secure_channel(address, authority)
-
-
-async def losses(
-    addresses: dict[str, str], backends: list[Backend], certs: Path
-) -> list[dict[str, Loss]]:
+async def losses(targets: dict[str, Target], backends: list[Backend]) -> list[dict[str, Loss]]:
     """What each way loses: when backends drain, and when they are killed."""
     found = []
     async with AsyncExitStack() as stack:
         channels = {
-            way: await stack.enter_async_context(open_channel(way, address, certs))
-            for way, address in addresses.items()
+            way: await stack.enter_async_context(ways.channel(target, grpc.aio))
+            for way, target in targets.items()
         }
         for drained in (True, False):
             seen: dict[str, Counter[str]] = {way: Counter() for way in channels}
@@ -162,17 +140,14 @@ def run() -> tuple[dict[str, Loss], dict[str, Loss], dict[str, str]]:
         backends = [Backend(stack, folder) for _ in range(3)]
         for backend in backends:
             backend.start()
-        ports = [(proxy.HOST, backend.port) for backend in backends]
-        addresses = {}
-        for way, name in WAYS.items():
-            if name is None:
-                addresses[way] = "ipv4:" + ",".join(f"{host}:{port}" for host, port in ports)
-                continue
+        addresses = [f"{HOST}:{backend.port}" for backend in backends]
+        targets = {}
+        for way in PLAIN:
             try:
-                addresses[way] = stack.enter_context(proxy.running(name, 0, ports, folder))
+                targets[way.title] = stack.enter_context(ways.target(way, addresses, folder))
             except AbsentError as error:
-                absent[way] = str(error)
-        drained, killed = asyncio.run(losses(addresses, backends, folder))
+                absent[way.title] = str(error)
+        drained, killed = asyncio.run(losses(targets, backends))
     return drained, killed, absent
 
 

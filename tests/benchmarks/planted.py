@@ -1,4 +1,4 @@
-"""Servers with a fault, for the harness to find: python -m tests.benchmarks.planted FAULT."""
+"""Serves contacts with a planted fault: python -m tests.benchmarks.planted FAULT."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from benchmarks.load import CONTACT
+from benchmarks.loads.grpc_load import CONTACT
 from production.v1.contacts_pb2 import Contact
 from production.v1.contacts_pb2_grpc import (
     ContactServiceServicer,

@@ -1,7 +1,7 @@
-"""How to test a servicer: a real server on a free port, a real channel, whole values.
+"""Tests a servicer by a real server on a free port, a real channel, and whole values.
 
 Nothing is mocked, so what passes here is what a client sees. `serve` (tests/conftest.py) starts
-the server and stops it; the same tests hold for the threads and the asyncio twin.
+the server and stops it; the same tests hold for the sync and the asyncio server.
 """
 
 import grpc
@@ -30,7 +30,7 @@ def test_a_greeting_carries_the_name_as_it_was_sent(stub, name):
     [
         ("", "name is empty"),
         (" \t\n", "name is empty"),
-        ("x" * 101, "name has 101 characters, 100 are allowed"),
+        ("x" * 101, "name is too long: at most 100 characters are allowed, got 101"),
     ],
 )
 def test_a_bad_name_is_an_invalid_argument(stub, name, details):

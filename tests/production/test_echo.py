@@ -6,7 +6,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from production.lessons import echo_server
+from production.development import echo_server
 from protos.echo.v1.echo_pb2 import EchoRequest, EchoResponse, Failure
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 
@@ -15,7 +15,7 @@ TIMEOUT = 30
 
 
 class Reports(list):
-    """The lines a server has reported; wait_for(count) waits for so many."""
+    """The lines that a server has reported; wait_for(count) waits for `count` of them."""
 
     def __init__(self):
         self._changed = threading.Condition()
@@ -147,7 +147,7 @@ def test_an_order_that_cannot_be_carried_out_is_refused(stub, request_, why):
 
 def test_the_server_runs_from_the_command_line_and_stops(spawn_server):
     process, address = spawn_server(
-        "-m", "production.lessons.echo_server", "--address", "127.0.0.1:0", "--name", "one"
+        "-m", "production.development.echo_server", "--port=0", "--name=one"
     )
     with grpc.insecure_channel(address) as channel:
         EchoServiceStub(channel).UnaryEcho(EchoRequest())
@@ -158,7 +158,7 @@ def test_the_server_runs_from_the_command_line_and_stops(spawn_server):
 
 
 def test_an_address_that_cannot_be_had_is_one_line(address, run):
-    result = run("production.lessons.echo_server", "--address", address)
+    result = run("production.development.echo_server", "--port", address.rpartition(":")[2])
 
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("error: Failed to bind")

@@ -18,10 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.auth.exceptions import TransportError
 
-from production import development_issuer
-from production.development_issuer import CLIENTS, EMAIL, JWT_BEARER
+from production.development import issuer as module
+from production.development.google_stand_in import EMAIL, JWT_BEARER, TOKEN_URL
+from production.development.issuer import CLIENTS
 from production.lessons import google_client
-from production.tokens import Issuer, RefusedError, Token, Verifier
+from production.serving.security.issuers import Issuer
+from production.serving.security.principal import RefusedError
+from production.serving.security.tokens import Token, Verifier
 from tests.conftest import WAIT
 
 AUDIENCE = "https://contacts.example.com"
@@ -33,7 +36,7 @@ def issuer(serve):
     started = []
 
     async def start(address):
-        started.append(await development_issuer.start(address))
+        started.append(await module.start(address))
         return started[0]
 
     serve(start)
@@ -43,7 +46,7 @@ def issuer(serve):
 @pytest.fixture
 def key_file(issuer, tmp_path, monkeypatch):
     path = tmp_path / "service-account.json"
-    development_issuer.write_secret(path, json.dumps(issuer.service_account()))
+    module.write_secret(path, json.dumps(issuer.google.service_account()))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     return str(path)
 
@@ -128,15 +131,15 @@ def test_rotation_needs_no_pause(issuer, verify):
 
 
 def test_a_forged_assertion_gets_no_token(issuer):
-    other = development_issuer.DevelopmentIssuer()
+    other = module.DevelopmentIssuer()
     claims = {
         "iss": EMAIL,
-        "aud": development_issuer.GOOGLE_TOKEN_URL,
+        "aud": TOKEN_URL,
         "target_audience": AUDIENCE,
         "iat": 1_800_000_000,
         "exp": 4_000_000_000,
     }
-    forged = other._google_keys.sign("JWT", claims)
+    forged = other.google.keys.sign("JWT", claims)
 
     answer = post(f"{issuer.url}/google/token", grant_type=JWT_BEARER, assertion=forged)
 
@@ -145,7 +148,7 @@ def test_a_forged_assertion_gets_no_token(issuer):
 
 def test_the_issuer_serves_this_machine_alone(run_async):
     with pytest.raises(ValueError, match=r"0\.0\.0\.0 is not a loopback address"):
-        run_async(development_issuer.start("0.0.0.0:0"))
+        run_async(module.start("0.0.0.0:0"))
 
 
 @pytest.fixture(scope="module")
@@ -217,8 +220,10 @@ def test_a_server_verifies_what_google_auth_sends(key_file, who_am_i, run_async)
 @pytest.mark.usefixtures("key_file")
 def test_many_first_calls_share_one_id_token(issuer, who_am_i, run_async, monkeypatch):
     made = []
-    make = issuer._id_token
-    monkeypatch.setattr(issuer, "_id_token", lambda audience: made.append(1) or make(audience))
+    make = issuer.google.id_token
+    monkeypatch.setattr(
+        issuer.google, "id_token", lambda audience: made.append(1) or make(audience)
+    )
     address, credentials = who_am_i(google_client.id_tokens(AUDIENCE))
 
     async def work():
@@ -262,7 +267,7 @@ def test_the_lesson_shows_what_each_credential_sends(key_file, capsys):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_rotates_and_ends_well(spawn_server, tmp_path, number):
     process, url = spawn_server(
-        "-m", "production.development_issuer", "--port", "0", "--folder", tmp_path / "new"
+        "-m", "production.development.issuer", "--port", "0", "--folder", tmp_path / "new"
     )
 
     def key_ids():
@@ -288,17 +293,14 @@ def test_the_command_serves_rotates_and_ends_well(spawn_server, tmp_path, number
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("port", "why"), [(None, "address already in use"), ("65536", "port must be 0-65535")]
-)
-def test_an_address_that_cannot_be_had_is_said(issuer, run, tmp_path, port, why):
-    port = port or issuer.url.rpartition(":")[2]
+def test_an_address_that_is_taken_is_said(issuer, run, tmp_path):
+    port = issuer.url.rpartition(":")[2]
 
-    done = run("production.development_issuer", "--port", port, "--folder", tmp_path / "new")
+    done = run("production.development.issuer", "--port", port, "--folder", tmp_path / "new")
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: ")
-    assert why in done.stderr.lower()
+    assert "address already in use" in done.stderr.lower()
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""What the lessons' README claims beyond its sessions."""
+"""The claims of the lessons' README that its sessions do not show."""
 
 import json
 import queue
@@ -10,7 +10,8 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from production.lessons import echo_server, retries
+from production.development import echo_server
+from production.lessons import retries
 from production.lessons.interceptors import CALLER
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
@@ -78,7 +79,7 @@ async def async_serve_method(address, method):
 
 
 def failure(address):
-    """How a call to a server with one method fails."""
+    """Returns the error of a call to a server with one method."""
     with (
         grpc.insecure_channel(address) as channel,
         pytest.raises(grpc.RpcError) as caught,

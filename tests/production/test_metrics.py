@@ -1,4 +1,4 @@
-"""What operators see, as a real Prometheus sees it."""
+"""The metrics and alerts of operators, by a real Prometheus."""
 
 import contextlib
 import json
@@ -11,14 +11,19 @@ import urllib.parse
 import urllib.request
 
 import grpc
+import psutil
 import pytest
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from production import metrics
-from production.contacts import Contacts
+from production.contacts.contacts import Contacts
+from production.contacts.settings import Settings
 from production.contacts_server import SERVICE, start
-from production.settings import Settings
+from production.development import certificates
+from production.development.certificates import Authority
+from production.serving.observability import metrics
+from production.serving.security import jwks
 from production.v1.contacts_pb2 import (
     Contact,
     GetContactRequest,
@@ -26,25 +31,20 @@ from production.v1.contacts_pb2 import (
     WatchContactsRequest,
 )
 from production.v1.contacts_pb2_grpc import ContactServiceStub
-from tests.conftest import ROOT, WAIT
+from tests.conftest import ROOT, WAIT, absent, wait_until
+from tests.production.conftest import channel
+from tests.production.tokens import AUDIENCE, ISSUER, bearer
 
 OPERATIONS = ROOT / "production/operations"
 LIST = f"/{SERVICE}/ListContacts"
 GET = f"/{SERVICE}/GetContact"
+WATCH = f"/{SERVICE}/WatchContacts"
 SERVER = "production.contacts_server"
 
 
 def fetch(url):
     with urllib.request.urlopen(url, timeout=WAIT) as answer:  # noqa: S310 - our own server.
         return answer.read().decode()
-
-
-def wait_until(condition):
-    ends = time.monotonic() + WAIT
-    while not (found := condition()):
-        assert time.monotonic() < ends
-        time.sleep(0.05)
-    return found
 
 
 def value(text, name, **labels):
@@ -103,6 +103,70 @@ def test_a_call_is_counted_by_method_and_status_with_its_time_and_sizes(launch, 
     assert value(scrape(), "grpc_server_calls_in_flight", grpc_method=LIST) == 0
 
 
+def test_the_places_of_admission_are_counted(launch, scrape):
+    stub = ContactServiceStub(launch(max_watches=7)[1])
+    of = {"kind": "watch"}
+    before = value(scrape(), "contacts_admission_taken", **of)
+    watch = stub.WatchContacts(WatchContactsRequest(), timeout=WAIT)
+    next(watch)
+
+    assert value(scrape(), "contacts_admission_places", **of) == 7
+    assert value(scrape(), "contacts_admission_taken", **of) == before + 1
+    watch.cancel()
+    wait_until(lambda: value(scrape(), "contacts_admission_taken", **of) == before)
+
+
+def test_a_watch_that_the_drain_ends_is_no_failure(launch, scrape, run_async):
+    server, channel = launch()
+    watch = ContactServiceStub(channel).WatchContacts(WatchContactsRequest(), timeout=WAIT)
+    next(watch)
+    before = scrape()
+    run_async(server.stop())
+    with pytest.raises(grpc.RpcError) as raised:
+        next(watch)
+
+    def ended(text, status):
+        return value(text, ENDED, grpc_method=WATCH, grpc_status=status)
+
+    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+    after = scrape()
+    assert ended(after, "DRAINED") == ended(before, "DRAINED") + 1
+    assert ended(after, "UNAVAILABLE") == ended(before, "UNAVAILABLE")
+
+
+def test_methods_with_streams_are_named(launch, scrape):
+    _, channel = launch()
+    stub = ContactServiceStub(channel)
+    stub.ListContacts(ListContactsRequest(), timeout=WAIT)
+    next(stub.WatchContacts(WatchContactsRequest(), timeout=WAIT))
+
+    text = scrape()
+    assert value(text, "grpc_server_streaming_method", grpc_method=WATCH) == 1
+    assert LIST not in re.findall(r'streaming_method{grpc_method="(.*)"}', text)
+
+
+def test_the_certificate_in_use_is_told(serve_tls, certs, issuers, scrape):
+    serve_tls(issuers=issuers)
+    file = certs / "server.pem"
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+
+    for name, moment in [
+        ("not_before", certificate.not_valid_before_utc),
+        ("not_after", certificate.not_valid_after_utc),
+    ]:
+        told = value(scrape(), f"tls_certificate_{name}_timestamp_seconds", file=str(file))
+        assert told == moment.timestamp()
+
+
+def test_fetches_of_keys_are_counted(launch, scrape, issuers):
+    stub = ContactServiceStub(launch(issuers=issuers)[1])
+    of = {"jwks": issuers[0]["jwks"]}
+    stub.ListContacts(ListContactsRequest(), metadata=bearer(), timeout=WAIT)
+
+    assert value(scrape(), "jwks_fetches_total", result="ok", **of) == 1
+    assert value(scrape(), "jwks_fetches_total", result="failed", **of) == 0
+
+
 def test_labels_are_bounded_whatever_strangers_call(launch, scrape):
     channel = launch()[1]
     for number in range(50):
@@ -117,7 +181,7 @@ def test_labels_are_bounded_whatever_strangers_call(launch, scrape):
 def test_health_has_a_port_of_its_own_and_nothing_else_on_it(launch):
     server, _ = launch(health_address="127.0.0.1:0")
 
-    with grpc.insecure_channel(f"127.0.0.1:{server.health_port}") as channel:
+    with grpc.insecure_channel(f"127.0.0.1:{server.server.health_port}") as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(
             health_pb2.HealthCheckRequest(service=SERVICE), timeout=WAIT
         )
@@ -127,8 +191,9 @@ def test_health_has_a_port_of_its_own_and_nothing_else_on_it(launch):
         assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.slow
-def test_several_workers_are_one_in_the_metrics(spawn_server, tmp_path):
+@pytest.fixture
+def two_workers(spawn_server, tmp_path):
+    """A supervisor's process, the address of its workers, and where its metrics are."""
     process, address = spawn_server(
         *("-m", SERVER, "--plaintext", "--workers", "2", "--address", "127.0.0.1:0"),
         env=os.environ
@@ -140,17 +205,52 @@ def test_several_workers_are_one_in_the_metrics(spawn_server, tmp_path):
         },
     )
     port = wait_until(lambda: re.search(r'"port": (\d+)', process.stderr.readline()))[1]
+    return process, address, f"http://127.0.0.1:{port}/metrics"
+
+
+@pytest.mark.slow
+def test_several_workers_are_one_in_the_metrics(two_workers):
+    _, address, metrics_url = two_workers
     for _ in range(20):  # A channel of its own each, so that both workers are called.
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(address, options) as channel:
             ContactServiceStub(channel).ListContacts(ListContactsRequest(), timeout=WAIT)
 
     def counted():
-        text = fetch(f"http://127.0.0.1:{port}/metrics")
+        text = fetch(metrics_url)
         labels = {"grpc_method": LIST, "grpc_status": "OK"}
         return value(text, "grpc_server_call_duration_seconds_count", **labels)
 
     wait_until(lambda: counted() == 20)
+
+
+@pytest.mark.slow
+def test_the_metrics_of_processes_are_those_of_the_supervisor_and_its_workers(two_workers):
+    process, _, metrics_url = two_workers
+    text, first = fetch(metrics_url), psutil.Process(process.pid).children()
+
+    largest = max(worker.memory_info().rss for worker in first)
+    assert value(text, "process_resident_memory_bytes") > 1.5 * largest
+    assert 0 < value(text, "process_open_fds") < value(text, "process_max_fds")
+    assert value(text, "process_start_time_seconds") <= min(each.create_time() for each in first)
+    used = value(text, "process_cpu_seconds_total")
+    by_first = seconds(first)
+    assert used > by_first / 2
+
+    for worker in first:
+        worker.kill()
+    psutil.wait_procs(first, WAIT)
+    wait_until(lambda: seconds(psutil.Process(process.pid).children()) > by_first / 2)
+
+    by_next = seconds(psutil.Process(process.pid).children())
+    # The time of those that have ended still counts.
+    assert value(fetch(metrics_url), "process_cpu_seconds_total") > used + by_next * 0.8
+
+
+def seconds(processes):
+    """The processor time of those that still run."""
+    alive = [each for each in processes if each.status() != psutil.STATUS_ZOMBIE]
+    return sum(sum(each.cpu_times()[:2]) for each in alive)
 
 
 # A real Prometheus.
@@ -160,9 +260,7 @@ def test_several_workers_are_one_in_the_metrics(spawn_server, tmp_path):
 def programs():
     found = [shutil.which(name) for name in ("prometheus", "promtool")]
     if not all(found):
-        if os.environ.get("TOUR_REQUIRE") == "all":
-            pytest.fail("Prometheus is absent: apt install prometheus", pytrace=False)
-        pytest.skip("absent: Prometheus (apt install prometheus)")
+        absent("Prometheus (apt install prometheus)")
     return found
 
 
@@ -172,7 +270,150 @@ def test_the_alert_rules_are_what_prometheus_reads(programs):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
-    assert "SUCCESS: 4 rules found" in checked.stdout, checked.stderr
+    assert "SUCCESS: 8 rules found" in checked.stdout, checked.stderr
+
+
+# The alerts, in their time.
+
+DAY = 86_400
+UP = {'up{job="contacts", instance="a"}': "1x99"}
+ENDED = "grpc_server_call_duration_seconds_count"
+
+
+def ended(status, values, job="contacts", method="M"):
+    """Calls that have ended with a status, minute by minute."""
+    name = f'{ENDED}{{job="{job}", instance="a", grpc_method="{method}", grpc_status="{status}"}}'
+    return {name: values}
+
+
+def took(seconds, method):
+    """Sixty calls a minute, each of which took so many seconds."""
+    labels = f'job="contacts", instance="a", grpc_method="{method}", grpc_status="OK"'
+    return {
+        f'grpc_server_call_duration_seconds_bucket{{{labels}, le="{le}"}}': f"0+{step}x99"
+        for le in ("0.5", "1", "2.5", "60", "+Inf")
+        for step in [60 if float(le) >= seconds else 0]
+    }
+
+
+def streaming(method):
+    return {f'grpc_server_streaming_method{{job="contacts", grpc_method="{method}"}}': "1x99"}
+
+
+def places(taken):
+    labels = 'job="contacts", instance="a", kind="watch"'
+    return {
+        f"contacts_admission_places{{{labels}}}": "1000x99",
+        f"contacts_admission_taken{{{labels}}}": f"{taken}x99",
+    }
+
+
+def refused(values):
+    labels = 'job="contacts", instance="a", kind="call", limit="server"'
+    return {f"contacts_admission_refused_total{{{labels}}}": values}
+
+
+def fetches(**values):
+    labels = 'job="contacts", instance="a", jwks="https://issuer/jwks"'
+    return {
+        f'jwks_fetches_total{{{labels}, result="{result}"}}': value
+        for result, value in values.items()
+    }
+
+
+def certificate(life, left):
+    """A certificate that lives so many days, and has so many left."""
+    labels = 'job="contacts", instance="a", file="server.pem"'
+    begins, ends = (left - life) * DAY, left * DAY
+    return {
+        f"tls_certificate_not_before_timestamp_seconds{{{labels}}}": f"{begins}x99",
+        f"tls_certificate_not_after_timestamp_seconds{{{labels}}}": f"{ends}x99",
+    }
+
+
+TWO_REPLACEMENTS = "0 100x3 200x90"
+"""A hundred watches that end whenever all workers are replaced, twice within eight minutes."""
+
+
+@pytest.mark.parametrize(
+    ("series", "alert", "minutes"),
+    [
+        ({}, "Gone", 2),
+        (UP, None, None),
+        ({'up{job="others", instance="a"}': "1x99"}, "Gone", 2),
+        ({'up{job="contacts", instance="a"}': "1x9 stale"}, "Gone", 12),
+        ({'up{job="contacts", instance="a"}': "0x99"}, "Down", 1),
+        (UP | {'up{job="contacts", instance="b"}': "1x9 0x9"}, "Down", 11),
+        (UP | ended("OK", "0+60x99") | ended("INTERNAL", "0+2x99"), "Failing", 6),
+        (UP | ended("UNAVAILABLE", "0+1x99"), "Failing", 6),
+        (UP | ended("OK", "0+60x99") | ended("NOT_FOUND", "0+60x99"), None, None),
+        (UP | ended("INTERNAL", "0+1x99", job="others"), None, None),
+        (UP | ended("UNAVAILABLE", TWO_REPLACEMENTS), "Failing", 6),
+        (UP | ended("DRAINED", TWO_REPLACEMENTS), None, None),
+        (UP | took(0.4, "M"), None, None),
+        (UP | took(2, "/orders.v1.OrderService/PlaceOrder"), "Slow", 6),
+        (UP | took(50, "Watch") | streaming("Watch"), None, None),
+        (UP | took(0.4, "M") | streaming("Watch") | took(50, "Watch"), None, None),
+        (UP | places(700), None, None),
+        (UP | places(900), "NearlyFull", 5),
+        (UP | refused("0+1x99"), "Refusing", 6),
+        (UP | refused("5x99"), None, None),
+        (UP | fetches(ok="0x99", failed="0+6x99"), "KeysFailing", 6),
+        (UP | fetches(ok="0x99", failed="0x99"), None, None),  # Nobody has called.
+        (UP | fetches(ok="0+1x99", failed="0+1x99"), None, None),
+        (UP | fetches(ok="0+1x20 20x79", failed="0x20 0+6x79"), "KeysFailing", 35),
+        (UP | certificate(90, 20), None, None),
+        (UP | certificate(90, 2.5), "CertificateEnds", 5),
+        (UP | certificate(365, 30), None, None),
+        (UP | certificate(1, 0.5), None, None),
+        (UP | certificate(1, 0.1), "CertificateEnds", 5),
+        (UP | certificate(90, -1), "CertificateEnds", 5),
+    ],
+)
+def test_an_alert_fires_in_time_and_no_other_one(programs, tmp_path, series, alert, minutes):
+    """alert fires from so many minutes on at the latest, and not before half of them."""
+    query = 'sum by (alertname) (ALERTS{alertstate="firing"})'
+
+    def firing_at(minute, alerts):
+        samples = [{"labels": f'{{alertname="Contacts{name}"}}', "value": 1} for name in alerts]
+        return {"expr": query, "eval_time": f"{minute}m", "exp_samples": samples}
+
+    expected = (
+        [firing_at(minutes // 2, []), firing_at(minutes, [alert])]
+        if alert
+        else [firing_at(minute, []) for minute in range(0, 60, 2)]
+    )
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    test = {"interval": "1m", "input_series": inputs, "promql_expr_test": expected}
+    rules = {"rule_files": [str(OPERATIONS / "alerts.yml")], "evaluation_interval": "30s"}
+    (tmp_path / "test.yml").write_text(json.dumps(rules | {"tests": [test]}))
+
+    tested = subprocess.run(
+        [programs[1], "test", "rules", tmp_path / "test.yml"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_every_rule_is_of_our_job():
+    """So that another name is one replacement, and another service's metrics fire nothing."""
+    rules = re.sub("#.*", "", (OPERATIONS / "alerts.yml").read_text())
+
+    assert len(re.findall(r"\{job=\"contacts\"", rules)) == len(re.findall(r"\w\{", rules))
+
+
+def runbook():
+    """The queries that the page gives for each alert."""
+    page = (OPERATIONS / "observability/README.md").read_text()
+    rows = re.findall(r"^\| `(Contacts\w+)` \| .+? \| (.+) \|$", page, re.M)
+    return {alert: re.findall("`([^`]*(?:job|up)[^`]*)`", where) for alert, where in rows}
+
+
+def test_every_alert_has_its_row_in_the_runbook_with_a_query():
+    alerts = re.findall(r"- alert: (\w+)", (OPERATIONS / "alerts.yml").read_text())
+
+    assert list(runbook()) == alerts
+    assert all(runbook().values())
 
 
 @pytest.fixture
@@ -180,7 +421,9 @@ def prometheus(programs, run_async, tmp_path, spawn_program):
     """A running Prometheus that scrapes this process; asks it: prometheus("query", query=...)."""
     runner = run_async(metrics.serve("127.0.0.1:0"))
     # The same rules, for people in a hurry: what takes minutes takes seconds.
-    rules = (OPERATIONS / "alerts.yml").read_text().replace("[5m]", "[3s]")
+    rules = re.sub(r"\[\d+m\]", "[3s]", (OPERATIONS / "alerts.yml").read_text())
+    targets = tmp_path / "targets.json"
+    targets.write_text("[]")
     (tmp_path / "alerts.yml").write_text(re.sub("for: .*", "for: 0s", rules))
     (tmp_path / "prometheus.yml").write_text(
         json.dumps(
@@ -190,7 +433,7 @@ def prometheus(programs, run_async, tmp_path, spawn_program):
                 "scrape_configs": [
                     {
                         "job_name": "contacts",
-                        "static_configs": [{"targets": [f"127.0.0.1:{runner.addresses[0][1]}"]}],
+                        "file_sd_configs": [{"files": [str(targets)], "refresh_interval": "1s"}],
                     }
                 ],
             }
@@ -206,9 +449,19 @@ def prometheus(programs, run_async, tmp_path, spawn_program):
         query = urllib.parse.urlencode(parameters)
         return json.loads(fetch(f"{url}/api/v1/{path}?{query}"))["data"]
 
-    ask.stop_scraping = lambda: run_async(runner.cleanup())
+    def scrape(*ports):
+        text = json.dumps([{"targets": [f"127.0.0.1:{port}" for port in ports]}])
+        (tmp_path / "new.json").write_text(text)
+        (tmp_path / "new.json").replace(targets)
+
+    ask.scrape_nothing = scrape
+    ask.scrape = lambda: scrape(runner.addresses[0][1])
+    ask.stop_answering = lambda: run_async(runner.cleanup())
     yield ask
     run_async(runner.cleanup())
+
+
+LISTENING = re.compile(r'msg="Listening on" address=(\S+)')
 
 
 @pytest.fixture
@@ -224,13 +477,13 @@ def spawn_program():
             )
             stack.enter_context(process)
             stack.callback(process.kill)
-            address = ""
-            for line in process.stderr:
-                found = re.search(r'msg="Listening on" address=(\S+)', line)
-                address = found[1] if found else address
-                if "Server is ready" in line:
-                    break
-            return f"http://{address}"
+            said = ""
+            # It says these two in either order.
+            while not ("Server is ready" in said and (address := LISTENING.search(said))):
+                line = process.stderr.readline()
+                assert line, f"Prometheus has ended: {said}"
+                said += line
+            return f"http://{address[1]}"
 
         yield spawn_program
 
@@ -244,7 +497,9 @@ def firing(ask):
 
 
 @pytest.mark.slow
-def test_a_fault_fires_the_right_alert(launch, prometheus, monkeypatch):
+def test_a_fault_fires_the_right_alert(launch, prometheus, monkeypatch, serve_tls, certs, tmp_path):
+    wait_until(lambda: firing(prometheus) == {"ContactsGone"})
+    prometheus.scrape()
     stub = ContactServiceStub(launch(max_watches=1)[1])
 
     def call():
@@ -271,18 +526,45 @@ def test_a_fault_fires_the_right_alert(launch, prometheus, monkeypatch):
 
     watch = stub.WatchContacts(WatchContactsRequest(), timeout=WAIT)
     next(watch)
+    wait_until(lambda: "ContactsNearlyFull" in firing(prometheus))
 
     def refused():
         with contextlib.suppress(grpc.RpcError):
             next(stub.WatchContacts(WatchContactsRequest(), timeout=WAIT))
 
     wait_until(lambda: refused() or "ContactsRefusing" in firing(prometheus))
-    prometheus.stop_scraping()
+
+    # Nobody serves the keys, and the certificate has an hour of its day left.
+    files = [tmp_path / "short.pem", tmp_path / "short.key"]
+    leaf = certificates.SERVER._replace(begins=-23 / 24, ends=1 / 24)
+    for file, content in zip(files, Authority.load(certs, "ca").issue(leaf), strict=True):
+        file.write_bytes(content)
+    nowhere = {"issuer": ISSUER, "audience": AUDIENCE, "jwks": "http://127.0.0.1:1/jwks"}
+    address = serve_tls(issuers=[nowhere], certificate=files[0], key=files[1])
+    wait_until(lambda: "ContactsCertificateEnds" in firing(prometheus))
+    monkeypatch.setattr(jwks, "COOLDOWN_S", 0)
+    with channel(address, certs) as secured:
+
+        def known():
+            with contextlib.suppress(grpc.RpcError):
+                ContactServiceStub(secured).ListContacts(
+                    ListContactsRequest(), metadata=bearer(), timeout=WAIT
+                )
+
+        wait_until(lambda: known() or "ContactsKeysFailing" in firing(prometheus))
+
+    prometheus.stop_answering()
     wait_until(lambda: "ContactsDown" in firing(prometheus))
+    prometheus.scrape_nothing()
+    wait_until(lambda: "ContactsGone" in firing(prometheus))
 
 
 @pytest.mark.slow
-def test_prometheus_counts_what_was_called_and_every_panel_shows_something(launch, prometheus):
+def test_prometheus_counts_what_was_called_and_every_panel_shows_something(
+    launch, prometheus, serve_tls, issuers
+):
+    prometheus.scrape()
+    serve_tls(issuers=issuers)  # For its certificate and keys.
     stub = ContactServiceStub(launch(max_watches=1)[1])
     count = f'sum(grpc_server_call_duration_seconds_count{{grpc_method="{LIST}",grpc_status="OK"}})'
 
@@ -297,8 +579,15 @@ def test_prometheus_counts_what_was_called_and_every_panel_shows_something(launc
 
     panels = json.loads((OPERATIONS / "dashboard.json").read_text())["panels"]
     for panel in panels:
-        query = panel["targets"][0]["expr"].replace("$__rate_interval", "10s")
+        query = panel["targets"][0]["expr"]
+        query = query.replace("$__rate_interval", "10s").replace("$job", "contacts")
         wait_until(lambda query=query: prometheus("query", query=query)["result"])
+
+
+@pytest.mark.slow
+def test_prometheus_understands_the_queries_of_the_runbook(prometheus):
+    for query in (query for queries in runbook().values() for query in queries):
+        prometheus("query", query=query)
 
 
 def value_now(method):

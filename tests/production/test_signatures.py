@@ -1,32 +1,36 @@
 """Signed calls: what is refused beside a twin that is accepted, and replays everywhere."""
 
 import json
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from production import signatures
-from production.client_credentials import channel_credentials
-from production.database import Database
-from production.signatures import SIGNATURE, ApiKey, SigningPlugin, sign, use_nonce, verify
-from production.tokens import RefusedError
+from production.calling.channel_credentials import channel_credentials
+from production.calling.signing import SigningPlugin, load_plugin, sign
+from production.contacts import api_keys
+from production.contacts.access import SIGNATURE
+from production.contacts.database import connect
+from production.contacts.settings import Settings
+from production.serving.security import signatures
+from production.serving.security.nonces import MARGIN_S, WINDOW_S, use_nonce
+from production.serving.security.principal import RefusedError
+from production.serving.security.signatures import ApiKey, verify
 from production.v1.contacts_pb2 import CreateContactRequest, ListContactsRequest
 from production.v1.contacts_pb2_grpc import ContactServiceStub
-from tests.production import test_security
-from tests.production.test_security import TIMEOUT, bearer, channel
-from tests.production.test_tokens import AUDIENCE
+from tests.conftest import ROOT, WAIT
+from tests.production.conftest import channel
+from tests.production.tokens import AUDIENCE, bearer
 
 Code = grpc.StatusCode
-certs, issuers, launch, touched = (
-    test_security.certs,
-    test_security.issuers,
-    test_security.launch,
-    test_security.touched,
-)
+TIMEOUT = 30
+SCOPES = Settings.known_scopes
 
 NOW = 1_800_000_000
 METHOD = "/production.v1.ContactService/GetContact"
@@ -88,9 +92,9 @@ def test_a_nonce_is_good_once_for_all_processes_and_after_a_restart(url):
     verified = verify(good(), METHOD, KEYS, NOW)
 
     def use(_):
-        own = Database(url)
+        own = connect(url)
         try:
-            use_nonce(own, verified, NOW)
+            use_nonce(own, verified.key, verified.nonce, NOW, NOW)
         except RefusedError:
             return "refused"
         finally:
@@ -104,22 +108,30 @@ def test_a_nonce_is_good_once_for_all_processes_and_after_a_restart(url):
     assert use(None) == "refused"
 
 
-def test_nonces_are_each_keys_own_and_forgotten_when_no_longer_needed(database):
-    first = verify(good(), METHOD, KEYS, NOW)
-    use_nonce(database, first, NOW)
-    use_nonce(database, verify(good("phone", OTHER), METHOD, KEYS, NOW), NOW)
+def test_nonces_are_each_keys_own(database):
+    for key, secret in (("laptop", SECRET), ("phone", OTHER)):
+        verified = verify(good(key, secret), METHOD, KEYS, NOW)
+        use_nonce(database, verified.key, verified.nonce, verified.signed, NOW)
+        with pytest.raises(RefusedError):
+            use_nonce(database, verified.key, verified.nonce, verified.signed, NOW)
 
-    # As long as a signature from a clock that is ahead could still be accepted.
+
+def test_a_nonce_outlives_its_signature_on_servers_whose_clocks_differ(database):
+    """Whatever their clocks say, to the margin, none forgets it while another takes it."""
+    ahead, behind = NOW + WINDOW_S + MARGIN_S, NOW - WINDOW_S
+    use_nonce(database, "laptop", NONCE, NOW, behind)
+    use_nonce(database, "laptop", NONCE[::-1], NOW, ahead)  # This server's clock is an hour ahead.
+
     with pytest.raises(RefusedError):
-        use_nonce(database, first, NOW + 2 * signatures.WINDOW_S)
-    use_nonce(database, first, NOW + 2 * signatures.WINDOW_S + 2)
+        use_nonce(database, "laptop", NONCE, NOW, NOW + WINDOW_S)
+    use_nonce(database, "laptop", NONCE, NOW, ahead + 1)  # Forgotten at last.
 
 
 @pytest.fixture
 def keys(tmp_path):
     """A server's file of keys with the key `laptop`, and the client's file."""
     files = tmp_path / "keys.json", tmp_path / "laptop.json"
-    signatures.add_key(files[0], "laptop", "ada", ["contacts.read"], AUDIENCE, files[1])
+    api_keys.add_key(files[0], "laptop", "ada", ["contacts.read"], AUDIENCE, files[1])
     return files
 
 
@@ -145,9 +157,9 @@ def listed(opened, metadata=()):
     return Code.OK
 
 
-def test_a_signed_call_is_let_in_and_its_replay_is_not(launch, certs, keys, touched):
-    address = launch(api_keys=keys[0])
-    plugin = Recorded(signatures.load_plugin(keys[1]))
+def test_a_signed_call_is_let_in_and_its_replay_is_not(serve_tls, certs, keys, touched):
+    address = serve_tls(api_keys=keys[0])
+    plugin = Recorded(load_plugin(keys[1], SIGNATURE))
     signing = channel_credentials(certs / "ca.pem", None, None, plugin)
 
     with grpc.secure_channel(address, signing) as opened:
@@ -157,7 +169,7 @@ def test_a_signed_call_is_let_in_and_its_replay_is_not(launch, certs, keys, touc
     with channel(address, certs) as opened:
         for sent in plugin.sent:
             assert listed(opened, [sent]) == Code.UNAUTHENTICATED
-    with channel(launch(api_keys=keys[0]), certs) as another_server:
+    with channel(serve_tls(api_keys=keys[0]), certs) as another_server:
         assert listed(another_server, plugin.sent[:1]) == Code.UNAUTHENTICATED
         assert len(touched) == 2
         fresh = sign("laptop", secret_of(keys[1]), AUDIENCE + LIST, time.time(), NONCE)
@@ -165,13 +177,13 @@ def test_a_signed_call_is_let_in_and_its_replay_is_not(launch, certs, keys, touc
 
 
 def secret_of(file):
-    plugin = signatures.load_plugin(file)
+    plugin = load_plugin(file, SIGNATURE)
     return plugin._secret
 
 
-def test_both_channels_sign(launch, certs, keys, run_async):
-    address = launch(api_keys=keys[0])
-    credentials = channel_credentials(certs / "ca.pem", None, None, signatures.load_plugin(keys[1]))
+def test_both_channels_sign(serve_tls, certs, keys, run_async):
+    address = serve_tls(api_keys=keys[0])
+    credentials = channel_credentials(certs / "ca.pem", None, None, load_plugin(keys[1], SIGNATURE))
 
     async def call():
         async with grpc.aio.secure_channel(address, credentials) as opened:
@@ -192,9 +204,9 @@ def test_both_channels_sign(launch, certs, keys, run_async):
     ],
 )
 def test_with_a_token_both_must_be_good(
-    launch, certs, issuers, keys, claims, shows_signature, wanted
+    serve_tls, certs, issuers, keys, claims, shows_signature, wanted
 ):
-    address = launch(api_keys=keys[0], issuers=issuers)
+    address = serve_tls(api_keys=keys[0], issuers=issuers)
     metadata = bearer(**claims) if claims is not None else []
     if shows_signature:
         signature = sign("laptop", secret_of(keys[1]), AUDIENCE + LIST, time.time(), NONCE)
@@ -206,8 +218,8 @@ def test_with_a_token_both_must_be_good(
             assert listed(opened, [*metadata, metadata[-1]]) == Code.UNAUTHENTICATED
 
 
-def test_a_signature_for_another_service_is_refused(launch, certs, keys):
-    address = launch(api_keys=keys[0], audience="https://elsewhere.example.com")
+def test_a_signature_for_another_service_is_refused(serve_tls, certs, keys):
+    address = serve_tls(api_keys=keys[0], audience="https://elsewhere.example.com")
     for audience, wanted in (
         (AUDIENCE, Code.UNAUTHENTICATED),
         ("https://elsewhere.example.com", Code.OK),
@@ -217,8 +229,8 @@ def test_a_signature_for_another_service_is_refused(launch, certs, keys):
             assert listed(opened, [(SIGNATURE, signature)]) == wanted
 
 
-def test_a_call_that_is_not_allowed_uses_up_no_nonce(launch, certs, keys):
-    address = launch(api_keys=keys[0])
+def test_a_call_that_is_not_allowed_uses_up_no_nonce(serve_tls, certs, keys):
+    address = serve_tls(api_keys=keys[0])
     target = AUDIENCE + "/production.v1.ContactService/CreateContact"
     signature = sign("laptop", secret_of(keys[1]), target, time.time(), NONCE)
     with channel(address, certs) as opened:
@@ -230,9 +242,9 @@ def test_a_call_that_is_not_allowed_uses_up_no_nonce(launch, certs, keys):
             assert raised.value.code() == Code.PERMISSION_DENIED
 
 
-def test_a_key_may_do_no_more_than_its_scopes(launch, certs, keys):
-    address = launch(api_keys=keys[0])
-    signing = channel_credentials(certs / "ca.pem", None, None, signatures.load_plugin(keys[1]))
+def test_a_key_may_do_no_more_than_its_scopes(serve_tls, certs, keys):
+    address = serve_tls(api_keys=keys[0])
+    signing = channel_credentials(certs / "ca.pem", None, None, load_plugin(keys[1], SIGNATURE))
     with grpc.secure_channel(address, signing) as opened, pytest.raises(grpc.RpcError) as raised:
         opened.unary_unary("/production.v1.ContactService/CreateContact")(b"", timeout=TIMEOUT)
 
@@ -244,16 +256,51 @@ def test_the_command_adds_keys_that_only_their_owner_can_read(run, tmp_path):
 
     def add(key, *options):
         return run(
-            "production.signatures", "add", str(server), key, "--client", str(client), *options
+            "production.contacts.api_keys",
+            "add",
+            str(server),
+            key,
+            "--client",
+            str(client),
+            *options,
         )
 
     first = add("laptop", "--scopes", "contacts.read")
     assert first.stdout == f"added laptop to {server}; the client's part is in {client}\n"
     assert {file.stat().st_mode & 0o777 for file in (server, client)} == {0o600}
-    assert signatures.load_keys(server)["laptop"].scopes == {"contacts.read"}
-    assert add("laptop").stderr == f"error: {server} has a key laptop already\n"
+    assert signatures.load_keys(server, SCOPES)["laptop"].scopes == {"contacts.read"}
+    assert add("laptop").stderr == f"error: {server} already has a key laptop\n"
     assert add("La.ptop").returncode == 2
     assert set(json.loads(server.read_text())) == {"laptop"}
+
+
+def test_keys_that_are_added_at_once_are_all_added(tmp_path):
+    file, keys = tmp_path / "keys.json", [f"laptop-{number}" for number in range(6)]
+    command = [sys.executable, "-m", "production.contacts.api_keys", "add", str(file)]
+    adding = [
+        subprocess.Popen(
+            [*command, key, "--client", str(tmp_path / key)], stdout=subprocess.DEVNULL, cwd=ROOT
+        )
+        for key in keys
+    ]
+
+    for each in adding:
+        each.wait(WAIT)
+
+    assert [each.returncode for each in adding] == [0] * 6
+    assert set(signatures.load_keys(file, SCOPES)) == set(keys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["keys.json", *keys])
+
+
+def test_the_file_of_the_server_cannot_be_the_clients_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "keys.json"
+    (tmp_path / "link").symlink_to(file)
+
+    for client in (Path("keys.json"), tmp_path / "x/../keys.json", tmp_path / "link"):
+        with pytest.raises(ValueError, match="is the server's file; the client's part needs one"):
+            api_keys.add_key(file, "laptop", "ada", ["contacts.read"], AUDIENCE, client)
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(
@@ -261,6 +308,8 @@ def test_the_command_adds_keys_that_only_their_owner_can_read(run, tmp_path):
     [
         ("{}", 0o644, "holds secrets, and others can read it: chmod 600"),
         ("{", 0o600, "Expecting property name"),
+        ("{}", 0o600, "keys.json: holds no key, so nobody could call"),
+        ("[" * 100_000, 0o600, "keys.json: is nested too deeply"),
         ('{"a": {"secret": "YQ==", "principal": "a", "scopes": []}}', 0o600, "a.secret: "),
         ('{"a": {"secret": "*", "principal": "a", "scopes": []}}', 0o600, "a.secret: "),
         ('{"a": {"principal": "a", "scopes": []}}', 0o600, "a.secret: Field required"),
@@ -274,7 +323,7 @@ def test_a_file_of_keys_that_is_not_right_is_refused_in_one_line(tmp_path, conte
     file.chmod(mode)
 
     with pytest.raises(ValueError, match=message) as raised:
-        signatures.load_keys(file)
+        signatures.load_keys(file, SCOPES)
 
     assert len(str(raised.value).splitlines()) == 1
 
@@ -287,7 +336,7 @@ def test_a_plugin_signs_each_attempt_anew():
         method_name = "ListContacts"
 
     sent = []
-    plugin = SigningPlugin("laptop", SECRET, AUDIENCE)
+    plugin = SigningPlugin("laptop", SECRET, AUDIENCE, SIGNATURE)
     for _ in range(2):
         plugin(Context(), lambda added, _error: sent.extend(added))
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from contextlib import suppress
 
 import grpc
@@ -12,9 +11,9 @@ import psutil
 import pytest
 
 from production.contacts_client import ContactsClient
+from production.v1.contacts_pb2 import Contact
 from protobuf_demo.addressbook_pb2 import Person
-from tests.conftest import WAIT, python
-from tests.production.test_client import until
+from tests.conftest import WAIT, python, until, wait_until
 
 SERVER = "production.contacts_server"
 pytestmark = pytest.mark.slow
@@ -58,13 +57,6 @@ def workers(process):
     return {child.pid for child in psutil.Process(process.pid).children()}
 
 
-def wait_until(condition):
-    ends = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-
-
 def gone(pids):
     return not any(map(psutil.pid_exists, pids))
 
@@ -78,7 +70,7 @@ def under_load(run_async, address, disturb):
         async def load(client):
             nonlocal calls
             while going:
-                contact = await client.create(Person(name="Ada"))
+                contact = await client.create(Contact(person=Person(name="Ada")))
                 await client.get(contact.name)
                 calls += 2
 
@@ -99,7 +91,7 @@ def under_load(run_async, address, disturb):
 
 def test_a_supervisor_has_no_grpc():
     """A process that has loaded gRPC should start no others by fork."""
-    program = "import sys, production.supervisor; sys.exit('grpc' in sys.modules)"
+    program = "import sys, production.serving.supervisor; sys.exit('grpc' in sys.modules)"
 
     assert python("-c", program).returncode == 0
 
@@ -163,6 +155,22 @@ def test_a_second_signal_ends_workers_that_do_not_end(launch):
     process.wait(WAIT)
     assert gone(pids)
     channel.close()
+
+
+def test_a_second_signal_ends_also_a_worker_that_hangs_while_it_is_replaced(launch):
+    process, _ = launch()
+    log, first = Log(process), workers(process)
+    for pid in first:
+        os.kill(pid, signal.SIGSTOP)
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: log.count("worker replaced") == 1)
+
+    process.send_signal(signal.SIGTERM)
+    wait_until(lambda: log.count("draining") == 1)
+    process.send_signal(signal.SIGTERM)
+
+    process.wait(WAIT)
+    assert gone(first)
 
 
 def test_workers_end_when_their_supervisor_is_killed(launch):

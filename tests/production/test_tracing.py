@@ -3,6 +3,7 @@
 Client and server are processes; their spans arrive by OTLP at a collector of the test's.
 """
 
+import json
 import os
 import socket
 import sqlite3
@@ -11,8 +12,8 @@ import grpc
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from production.lessons import trace_collector
-from production.lessons.trace_collector import value
+from production.development import trace_collector
+from production.development.trace_collector import value
 from production.v1.contacts_pb2 import Contact, CreateContactRequest, ListContactsRequest
 from production.v1.contacts_pb2_grpc import ContactServiceStub
 from protobuf_demo.addressbook_pb2 import Person
@@ -63,8 +64,17 @@ class Collected:
         return log
 
     def spans(self):
-        """What has come: service and name → span."""
+        """Returns the spans received, by service and name."""
         return {(service, span.name): span for service, span in self.collector.spans}
+
+
+@pytest.fixture
+def http_address(collected):
+    """The address of the same collector for HTTP."""
+    server = trace_collector.start_http("127.0.0.1:0", collected.collector)
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -88,9 +98,22 @@ def call(address, method, request, *metadata, timeout=WAIT):
     return grpc.StatusCode.OK
 
 
-def test_a_trace_goes_from_the_client_to_the_database(collected):
-    collected.server()
-    assert collected.client("add", "--name", "Ada").returncode == 0
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        {},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+        # The variable for traces alone overrides the other; an empty one is not set.
+        {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_EXPORTER_OTLP_PROTOCOL": "x"},
+        {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+    ],
+)
+def test_a_trace_goes_from_the_client_to_the_database(collected, http_address, protocol):
+    if "http/protobuf" in protocol.values():
+        protocol["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{http_address}"
+    collected.server(**protocol)
+    assert collected.client("add", "--name", "Ada", **protocol).returncode == 0
     log = collected.stop()
 
     spans = collected.spans()
@@ -111,7 +134,10 @@ def test_a_trace_goes_from_the_client_to_the_database(collected):
         "rpc.response.status_code": "OK",
     }
     assert attributes(sql) == {"db.system.name": "sqlite"}
-    assert f'"trace_id": "{client.trace_id.hex()}"' in log
+    for line in (line for line in log.splitlines() if "CreateContact" in line):
+        told = json.loads(line)
+        assert told["trace_id"] == client.trace_id.hex()
+        assert told["span_id"] == server.span_id.hex()
     assert "Ada" not in str(collected.collector.spans)
 
 
@@ -182,25 +208,47 @@ def test_nothing_is_sent_by_default_and_the_callers_trace_is_in_the_log(collecte
 
     call(collected.address, "ListContacts", request, ("traceparent", f"00-{TRACE}-{PARENT}-01"))
 
-    assert f'"trace_id": "{TRACE}"' in collected.stop()
+    log = collected.stop()
+    assert f'"trace_id": "{TRACE}"' in log
+    assert f'"span_id": "{PARENT}"' in log
     assert collected.spans() == {}
 
 
-def test_a_collector_that_is_not_there_changes_no_answer(collected):
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [("grpc", "Failed to export traces"), ("http/protobuf", "Failed to export spans batch")],
+)
+def test_a_collector_that_is_not_there_changes_no_answer(collected, protocol, told):
     with socket.socket() as held:  # Nobody listens.
         held.bind(("127.0.0.1", 0))
-        nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{held.getsockname()[1]}"}
+        nowhere = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{held.getsockname()[1]}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        }
         collected.server(**nowhere)
         result = collected.client("add", "--name", "Ada", **nowhere)
         collected.stop()
 
     assert (result.returncode, result.stdout[:9]) == (0, "contacts/")
-    assert "Failed to export traces" in result.stderr
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize("module", ["production.contacts_server", "production.contacts_client"])
+@pytest.mark.parametrize(
+    "name", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]
+)
+def test_a_protocol_that_is_not_supported_is_an_error_at_the_start(collected, run, module, name):
+    environment = collected.environment(**{name: "http/json"})
+    command = ["list"] if module.endswith("client") else []
+    result = run(module, "--plaintext", "--address", "127.0.0.1:50051", *command, env=environment)
+
+    assert result.returncode == 1
+    assert result.stderr == f"error: {name}: must be grpc or http/protobuf, not 'http/json'\n"
 
 
 def test_the_lesson_prints_a_tree_when_it_is_stopped(collected, spawn_server):
     process, address = spawn_server(
-        "-m", "production.lessons.trace_collector", "--address", "127.0.0.1:0"
+        "-m", "production.development.trace_collector", "--address", "127.0.0.1:0"
     )
     collected.server(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{address}")
     collected.client("list", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{address}")

@@ -3,5 +3,5 @@ import pytest
 
 @pytest.fixture
 def file(tmp_path):
-    """Where an address book will be."""
+    """The path of an address book that does not exist yet."""
     return tmp_path / "addressbook.data"

@@ -1,8 +1,9 @@
-"""The domain: what a person may be, and a file that is never harmed."""
+"""The domain: the values a person may have, and the crash-safe file."""
 
 import os
 import resource
 import signal
+import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -81,7 +82,7 @@ def test_a_taken_id_is_refused(file):
         b"Dear diary",
         b"\x0a\x05\x0a\x03Ada\x0a\x05\x0a\x03",  # Cut inside the second person.
         b"\x0a\x03\x0a\x01\xff",  # A name that is not UTF-8.
-        b"\x10\x01",  # Field 2, which an AddressBook has not.
+        b"\x10\x01",  # Field 2, which AddressBook does not define.
     ],
 )
 def test_a_file_that_is_something_else_is_refused_and_left_as_it_was(file, data):
@@ -145,8 +146,32 @@ def test_the_file_keeps_its_mode_and_a_link_stays_a_link(file):
     assert len(address_book.read(file).people) == 2
 
 
+def test_a_new_file_is_for_its_owner_only(file):
+    old = os.umask(0)
+    try:
+        address_book.add(file, Person(name="Ada", id=1))
+    finally:
+        os.umask(old)
+
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_others_cannot_open_the_new_content_before_its_mode_is_set(file, monkeypatch):
+    address_book.add(file, Person(name="Ada", id=1))
+    file.chmod(0o644)
+    modes = []
+
+    def fchmod(descriptor, mode):
+        modes.append((stat.S_IMODE(os.fstat(descriptor).st_mode), stat.S_IMODE(mode)))
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    address_book.add(file, Person(name="Grace", id=2))
+
+    assert modes == [(0o600, 0o644)]
+
+
 @pytest.mark.parametrize("special", ["/dev/null", "."])
-def test_what_is_no_regular_file_is_refused(special, tmp_path):
+def test_what_is_not_a_regular_file_is_refused(special, tmp_path):
     with pytest.raises(ValueError, match="not a regular file"):
         address_book.add(tmp_path / special, Person(name="Ada", id=1))
 
@@ -157,7 +182,7 @@ def test_an_id_is_a_positive_int32(value):
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "2147483648", "1.0", "1_0", "٣", "x", "", "9" * 5000])
-def test_anything_else_is_no_id(value):
+def test_anything_else_is_not_an_id(value):
     with pytest.raises(ValueError, match="an id is a whole number"):
         address_book.to_id(value)
 
@@ -167,7 +192,9 @@ def test_a_name_may_be_in_any_script(value):
     assert address_book.to_name(value) == value.strip()
 
 
-@pytest.mark.parametrize("value", ["", "  ", "a\0b", "a\nb", "\x1b[2J", "\udcff"])
+@pytest.mark.parametrize(
+    "value", ["", "  ", "a\0b", "a\nb", "\x1b[2J", "a\u2028b", "\x85", "\udcff"]
+)
 def test_a_name_must_be_one_line_of_text(value):
     with pytest.raises(ValueError, match=r"a name may not be empty|not one line of UTF-8 text"):
         address_book.to_name(value)
@@ -180,6 +207,6 @@ def test_a_phone_is_a_type_and_a_number():
 
 
 @pytest.mark.parametrize("value", ["boat:1", "home:", "home", ":1", "", "home: "])
-def test_anything_else_is_no_phone(value):
+def test_anything_else_is_not_a_phone(value):
     with pytest.raises(ValueError, match="a phone is"):
         address_book.to_phone(value)

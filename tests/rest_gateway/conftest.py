@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import shutil
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -10,7 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
+from production.development.programs import AbsentError
 from rest_gateway import demo
+from tests.conftest import absent
 
 WAIT = 30
 
@@ -63,23 +64,16 @@ def running(front, *args, **environment):
     try:
         with demo.running(front, *args, **environment) as started:
             yield Front(started)
-    except demo.AbsentError as error:
-        needs(False, str(error))
-
-
-def needs(found, what):
-    """Skips a test that lacks something, unless nothing may be absent."""
-    if not found and os.environ.get("TOUR_REQUIRE") == "all":
-        pytest.fail(f"absent: {what}", pytrace=False)
-    if not found:
-        pytest.skip(f"absent: {what}")
+    except AbsentError as error:
+        absent(error)
 
 
 @contextmanager
 def a_page():
     """An empty page of a real browser, which reaches this machine and no other."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    needs(find_spec("playwright") and chromium, "chromium (apt install chromium; make test-all)")
+    if not find_spec("playwright") or not chromium:
+        absent("chromium (apt install chromium; make test-all)")
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.rpc.status_pb2 import Status
 
+from production.development.child import child
 from production.v1.contacts_pb2 import (
     Contact,
     CreateContactRequest,
@@ -22,7 +23,6 @@ from production.v1.contacts_pb2 import (
 from production.v1.contacts_pb2_grpc import ContactServiceStub
 from protobuf_demo.addressbook_pb2 import Person
 from rest_gateway import demo
-from rest_gateway.child import child
 from tests.rest_gateway.conftest import WAIT, a_page, running
 
 SERVICE = "/production.v1.ContactService/"
@@ -149,8 +149,8 @@ def test_it_ends_well_when_told_to(told):
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        (["--address=nonsense"], "invalid host_and_port value"),
-        (["--address=127.0.0.1:70000"], "invalid host_and_port value"),
+        (["--address=nonsense"], "expected HOST:PORT"),
+        (["--address=127.0.0.1:70000"], "expected HOST:PORT"),
         (["--address=192.0.2.1:1"], "192.0.2.1:1: Cannot assign requested address"),
     ],
 )

@@ -4,7 +4,6 @@ import gzip
 import http.client
 import json
 import queue
-import shutil
 import socket
 import ssl
 import subprocess
@@ -15,6 +14,8 @@ from contextlib import closing
 
 import pytest
 
+from production.development import programs
+from production.development.child import server
 from rest_gateway import demo
 from tests.rest_gateway.conftest import WAIT, Front, running
 
@@ -317,11 +318,9 @@ def test_health_is_that_of_the_service(gateway):
 
 
 def test_what_is_behind_is_named_to_nobody(tmp_path):
-    with demo.process(
-        ["rest-gateway", "--address=127.0.0.1:0", "--plaintext", "--contacts=localhost:1"],
-        tmp_path / "log",
-    ) as at:
-        front = Front(demo.Demo(at, "", "", tmp_path))
+    command = programs.find("rest-gateway"), "--address=127.0.0.1:0", "--plaintext"
+    with server([*command, "--contacts=localhost:1"]) as (_, address):
+        front = Front(demo.Demo(address, "", "", tmp_path))
         answer = front.ask("GET", CONTACTS, client="")
         health = front.ask("GET", "/healthz", client="")
 
@@ -346,17 +345,19 @@ def test_a_watch_ends_with_a_word_when_the_gateway_stops():
     assert seen.get(timeout=WAIT)["error"]["code"] == 14
 
 
-def test_rest_clients_may_ask_for_tls(gateway, tmp_path):
+def test_rest_clients_may_ask_for_tls(gateway):
     certs = gateway.demo.folder / "certs"
-    flags = [
+    command = [
+        programs.find("rest-gateway"),
+        "--address=127.0.0.1:0",
         f"--tls-certificate={certs}/server.pem",
         f"--tls-key={certs}/server.key",
         "--plaintext",
     ]
     context = ssl.create_default_context(cafile=certs / "ca.pem")
     context.set_alpn_protocols(["h2"])
-    with demo.process(["rest-gateway", "--address=127.0.0.1:0", *flags], tmp_path / "log") as at:
-        host, _, port = at.rpartition(":")
+    with server(command) as (_, address):
+        host, _, port = address.rpartition(":")
         with (
             socket.create_connection((host, int(port)), WAIT) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as secure,
@@ -376,13 +377,15 @@ def test_rest_clients_may_ask_for_tls(gateway, tmp_path):
         (["--ca=/nowhere"], "/nowhere: no such file"),
         (["--ca=Makefile"], "Makefile: holds no certificate"),
         (["--certificate=Makefile", "--key=Makefile"], "Makefile"),
-        (["--plaintext", "--address=127.0.0.1:99999"], "invalid port"),
+        (["--plaintext", "--address=127.0.0.1:99999"], "expected HOST:PORT, "),
+        (["--plaintext", "--contacts=localhost:70000"], "expected HOST:PORT, "),
+        (["--plaintext", "--greeter=::1:50052"], "expected HOST:PORT, "),
     ],
 )
 @pytest.mark.usefixtures("gateway")
 def test_a_bad_flag_gets_a_clear_error(flags, error):
     ended = subprocess.run(
-        [shutil.which("rest-gateway", path=demo.PATH), *flags],
+        [programs.find("rest-gateway"), *flags],
         capture_output=True,
         text=True,
         timeout=WAIT,

@@ -93,10 +93,10 @@ def test_the_edges_of_the_earth_are_on_it(point):
 @pytest.mark.parametrize(
     ("point", "reason"),
     [
-        (Point(MAX_LATITUDE + 1, 0), "latitude 90.0000001 is not within -90 to 90 degrees"),
-        (Point(-MAX_LATITUDE - 1, 0), "latitude -90.0000001 is not within -90 to 90 degrees"),
-        (Point(0, MAX_LONGITUDE + 1), "longitude 180.0000001 is not within -180 to 180 degrees"),
-        (Point(0, -(2**31)), "longitude -214.7483648 is not within -180 to 180 degrees"),
+        (Point(MAX_LATITUDE + 1, 0), "latitude 90.0000001 is not between -90 and 90 degrees"),
+        (Point(-MAX_LATITUDE - 1, 0), "latitude -90.0000001 is not between -90 and 90 degrees"),
+        (Point(0, MAX_LONGITUDE + 1), "longitude 180.0000001 is not between -180 and 180 degrees"),
+        (Point(0, -(2**31)), "longitude -214.7483648 is not between -180 and 180 degrees"),
     ],
 )
 def test_an_impossible_point_is_refused(point, reason):

@@ -44,7 +44,7 @@ def test_a_note_has_a_longest_length():
     board = NoteBoard()
     board.leave(HERE, "x" * MAX_LENGTH)
 
-    with pytest.raises(ValueError, match="note has 1001 characters, 1000 are allowed"):
+    with pytest.raises(ValueError, match="at most 1000 characters are allowed in a note, got 1001"):
         board.leave(HERE, "x" * (MAX_LENGTH + 1))
 
     assert len(board.leave(HERE, "")) == 1

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from route_guide.geography import MAX_LATITUDE, MAX_LONGITUDE, Point, Rectangle
-from route_guide.places import DATABASE, Place, Places, load
+from route_guide.places import DATABASE, Place, Places
 
 # Few values, so that places and edges often coincide.
 LATITUDES = st.sampled_from([-MAX_LATITUDE, -7, 0, 1, 2, MAX_LATITUDE])
@@ -54,7 +54,7 @@ def test_a_rectangle_looks_only_between_its_latitudes():
 
 
 def test_the_database_is_the_world():
-    places = load()
+    places = Places.load()
     everything = Rectangle(-MAX_LATITUDE, -MAX_LONGITUDE, MAX_LATITUDE, MAX_LONGITUDE)
     found = list(places.within(everything))
 
@@ -68,4 +68,4 @@ def test_the_database_is_the_world():
 
 def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        load(tmp_path / "none.json")
+        Places.load(tmp_path / "none.json")

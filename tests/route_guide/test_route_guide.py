@@ -170,22 +170,22 @@ def test_open_chats_take_all_threads_but_no_event_loop(serve, start, code):
         (
             lambda stub: stub.GetFeature(IMPOSSIBLE),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "latitude 91.0 is not within -90 to 90 degrees",
+            "latitude 91.0 is not between -90 and 90 degrees",
         ),
         (
             lambda stub: stub.GetFeature(Point(longitude=-(2**31))),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "longitude -214.7483648 is not within -180 to 180 degrees",
+            "longitude -214.7483648 is not between -180 and 180 degrees",
         ),
         (
             lambda stub: list(stub.ListFeatures(Rectangle(lo=NOWHERE, hi=IMPOSSIBLE))),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "latitude 91.0 is not within -90 to 90 degrees",
+            "latitude 91.0 is not between -90 and 90 degrees",
         ),
         (
             lambda stub: stub.RecordRoute(iter([NOWHERE, IMPOSSIBLE])),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "latitude 91.0 is not within -90 to 90 degrees",
+            "latitude 91.0 is not between -90 and 90 degrees",
         ),
         (
             lambda stub: stub.RecordRoute(iter([NOWHERE, Point(longitude=1800000000)] * 60)),
@@ -195,12 +195,12 @@ def test_open_chats_take_all_threads_but_no_event_loop(serve, start, code):
         (
             lambda stub: list(stub.RouteChat(iter([note("a"), note("b", IMPOSSIBLE)]))),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "latitude 91.0 is not within -90 to 90 degrees",
+            "latitude 91.0 is not between -90 and 90 degrees",
         ),
         (
             lambda stub: list(stub.RouteChat(iter([note("x" * 1001)]))),
             grpc.StatusCode.INVALID_ARGUMENT,
-            "note has 1001 characters, 1000 are allowed",
+            "at most 1000 characters are allowed in a note, got 1001",
         ),
     ],
 )

@@ -10,10 +10,12 @@ import pytest
 
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
-from scaling.balancing import arrivals, backend, callers, losses, mistakes, policies, weights
+from scaling import backend
+from scaling.balancing import arrivals, callers, losses, mistakes, policies, weights
 from scaling.balancing.callers import channel_to, policy, shares, who
 from scaling.balancing.name_server import NameServer
 from scaling.balancing.v1.load_report_pb2 import LoadReport
+from tests.conftest import absent
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def port(stack):
     try:
         return policies.start_on_one_port(stack)[1]
     except RuntimeError as error:
-        pytest.skip(f"127.0.0.2 is not there: {error}")
+        absent(error)
 
 
 @pytest.fixture
@@ -128,7 +130,8 @@ def test_reports_do_not_count_for_ten_seconds_by_default():
 
 
 def test_what_takes_longer_gets_fewer_calls():
-    a, b, c = weighted(*[(weights.Meter(16), seconds) for seconds in (0.005, 0.01, 0.02)])
+    meters = [(weights.Meter(), seconds) for seconds in (0.005, 0.01, 0.02)]
+    a, b, c = weighted(*meters)
 
     assert a > b > c
 
@@ -160,7 +163,7 @@ def happen(stack):
 
     def happen(number, protection="nothing", **changes):
         (case,) = (c for c in losses.CASES if (c.number, c.protection) == (number, protection))
-        backends = stack.enter_context(backend.processes("a", "b", "victim"))
+        backends = stack.enter_context(backend.processes(["a", "b", "victim"], losses.PAUSE))
         return losses.happen(dataclasses.replace(case, **changes), list(backends.values()))
 
     return happen
@@ -281,7 +284,7 @@ from contextlib import ExitStack
 import grpc
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
-from scaling.balancing import backend
+from scaling import backend
 config = {json.dumps(policy("ring_hash_experimental", requestHashHeader="user"))!r}
 servers = [backend.start("127.0.0.1:0", name) for name in "abc"]
 target = "ipv4:" + ",".join(f"127.0.0.1:{{port}}" for _, port in servers)
@@ -308,7 +311,7 @@ def test_ring_hash_needs_a_variable_and_then_binds_a_caller_to_a_backend(spawn, 
 
 def test_a_backend_drains_on_sigterm(stack):
     """What is under way is finished, and the process ends."""
-    (process,) = stack.enter_context(backend.processes("a")).values()
+    (process,) = stack.enter_context(backend.processes(["a"], losses.PAUSE)).values()
     with channel_to(process.address) as channel:
         assert shares(channel, 1) == {"a": 1}
     process.send(signal.SIGTERM)

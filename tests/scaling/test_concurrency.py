@@ -42,8 +42,8 @@ def test_every_way_computes(work):
     assert rate(work, "2 processes, asyncio in a pool").rate > 0
 
 
-def test_a_server_that_does_not_start_is_told():
-    with pytest.raises(RuntimeError, match="a server for 'nonsense' does not start"):
+def test_a_server_that_does_not_start_is_an_error():
+    with pytest.raises(RuntimeError, match=r"lab_server does not start: usage"):
         measure("waits", Way("nonsense", "threads-nonsense"), 0.1)
 
 

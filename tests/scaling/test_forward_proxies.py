@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import grpc
 import pytest
 
-from production.lessons import echo_server
+from production.development import echo_server
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 from scaling.forward_proxies import cases, tls_tunnel

@@ -5,17 +5,20 @@ import os
 import re
 import signal
 import socket
-import time
+import subprocess
+import sys
+import tempfile
 
 import pytest
 from rich.console import Console
 
-from tests.conftest import WAIT
+from production.development.programs import INSTALL
+from tests.conftest import WAIT, wait_until
 from tour import __main__ as main
-from tour import player
 
 KEPT = "# K\n\n## Kept\n\n```console\n$ echo yes\nyes\n```\n"
 BROKEN = "# B\n\n## Broken\n\n```console\n$ echo yes\nno\n```\n"
+WAITING = "# W\n\n## Waiting\n\n```console\n$ echo yes\nyes\n$ sleep 600\n```\n"
 ABSENT = "# A\n\n## Absent\n\n```console\n$ frobnicator\n```\n"
 
 
@@ -23,7 +26,7 @@ ABSENT = "# A\n\n## Absent\n\n```console\n$ frobnicator\n```\n"
 def tour(tmp_path, monkeypatch):
     """tour(README, ...) plays READMEs, each in a folder; gives exit status and what is printed."""
     monkeypatch.setattr(main, "ROOT", tmp_path)
-    monkeypatch.setitem(player.ENGINES, "frobnicator", "apt install frobnicator")
+    monkeypatch.setitem(INSTALL, "frobnicator", "apt install frobnicator")
     monkeypatch.delenv("TOUR_REQUIRE", raising=False)
 
     def tour(*readmes):
@@ -105,21 +108,69 @@ def test_a_signal_ends_the_tour_and_all_it_started(number, spawn, tmp_path):
     port = next(line.rpartition(":")[2] for line in lines if "listening on" in line)
 
     process.send_signal(number)
-    process.communicate()
+    stderr = process.communicate()[1]
 
     assert process.returncode != 0
-    assert_nobody_listens(int(port))
+    # After SIGKILL the kernel ends the server, in its time.
+    wait_until(lambda: is_refused(int(port)))
     if number != signal.SIGKILL:  # After that nobody could remove the copy of the tree.
-        assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.iterdir()) == [], stderr
 
 
-def assert_nobody_listens(port):
-    deadline = time.monotonic() + WAIT  # After SIGKILL the kernel ends the server, in its time.
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            return
-        except ConnectionResetError:  # It went while we connected.
-            continue
-    pytest.fail(f"port {port} is still served")
+@pytest.fixture
+def handlers():
+    """Puts signal handlers back."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("moment", ["__init__", "wait"])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGINT, "\ninterrupted; nothing is left running"),
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGHUP, 128 + signal.SIGHUP),
+    ],
+)
+def test_a_signal_is_heard_while_a_process_starts_or_ends(
+    moment, number, status, monkeypatch, tmp_path
+):
+    """The second one comes while the processes are being killed."""
+    original = getattr(subprocess.Popen, moment)
+    processes = set()
+
+    def interrupted(process, *args, **options):
+        result = original(process, *args, **options)
+        processes.add(process)
+        signal.raise_signal(number)
+        return result
+
+    monkeypatch.setattr(subprocess.Popen, moment, interrupted)
+    (tmp_path / "root" / "waiting").mkdir(parents=True)
+    (tmp_path / "root" / "waiting" / "README.md").write_text(WAITING)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(main, "ROOT", tmp_path / "root")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(sys, "argv", ["tour", "waiting"])
+
+    with pytest.raises(SystemExit) as end:
+        main.main()
+
+    assert end.value.code == status
+    assert all(process.returncode is not None for process in processes)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def is_refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:  # It went while we connected.
+        pass
+    return False

@@ -3,13 +3,12 @@
 import os
 import re
 import socket
-import sys
-from pathlib import Path
 
 import pytest
 
+from production.development.programs import INSTALL, AbsentError
 from tour import player
-from tour.player import Absent, Failure, explain, free_ports, is_free, pattern, play
+from tour.player import Failure, explain, free_ports, is_free, pattern, play
 from tour.readme import Block, Section, Step
 
 SERVER = """
@@ -176,38 +175,45 @@ def test_no_process_survives_whatever_ends_the_play(tree):
     assert [alive(pid) for pid in pids] == [False]
 
 
-def test_a_diff_changes_the_copy_that_is_played_not_the_tree(tree):
+def test_a_diff_is_shown_and_changes_the_copy_that_is_played_not_the_tree(tree):
+    shown = []
+
     play(
         section(
             ("diff greeting.txt", "-hello\n+good morning"),
             ("console", "$ cat greeting.txt\ngood morning\n$ touch build/made"),
         ),
         tree,
+        lambda _, text: shown.append(text),
     )
 
+    assert shown[0] == "a change to greeting.txt:\n-hello\n+good morning\n"
     assert (tree / "greeting.txt").read_text() == "hello\n"
     assert not (tree / "build").exists()
 
 
 def test_a_program_that_is_not_there_is_absent_not_broken(tree, monkeypatch):
-    monkeypatch.setitem(player.ENGINES, "frobnicator", "apt install frobnicator")
+    monkeypatch.setitem(INSTALL, "frobnicator", "apt install frobnicator")
 
-    with pytest.raises(Absent, match="frobnicator \\(apt install frobnicator\\)"):
+    with pytest.raises(AbsentError, match="frobnicator \\(apt install frobnicator\\)"):
         play(section(("console", "$ true && frobnicator lint\nfine")), tree)
     for started in (
         "python -m chapter.frobnicator --port 0",
         "python -m proxy frobnicator --port 0",
     ):
-        with pytest.raises(Absent):
+        with pytest.raises(AbsentError):
             play(section(("console", f"$ {started}")), tree)
     play(section(("console", "$ echo frobnicator\nfrobnicator")), tree)
 
 
-def test_the_session_has_this_environment_first_on_its_path(tree):
-    python = Path(sys.prefix) / "bin" / "python"
+def test_the_session_has_an_environment_of_its_own_that_sees_our_packages(tree):
+    (tree / "where.py").write_text("import pytest, sys; print(pytest.__file__, sys.prefix)")
 
     play(
-        section(("console", f"$ which python\n{python}\n$ ls .venv/bin/python\n.venv/bin/python")),
+        section(
+            ("console", f"$ python where.py\n{pytest.__file__} ...root/.venv"),
+            ("console", "$ test $VIRTUAL_ENV -ef .venv; which python\n...root/.venv/bin/python"),
+        ),
         tree,
     )
 

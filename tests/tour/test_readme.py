@@ -48,7 +48,7 @@ def test_a_diff_replaces_lines_that_stand_there_once(tmp_path):
     apply_diff(block, tmp_path)
 
     assert path.read_text() == "one\n2\n2a\nthree\n"
-    with pytest.raises(ValueError, match="does not hold these lines once"):
+    with pytest.raises(ValueError, match="does not contain these lines once"):
         apply_diff(block, tmp_path)
 
 

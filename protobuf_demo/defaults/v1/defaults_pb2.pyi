@@ -37,7 +37,7 @@ Global___Color: _TypeAlias = Color  # noqa: Y015
 
 @_typing.final
 class Inner(_message.Message):
-    """Inner is a message to have a field of message type."""
+    """Inner is the type of a_message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

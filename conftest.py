@@ -1,0 +1,3 @@
+"""Fixtures for the tests of every folder."""
+
+pytest_plugins = ["production.development.fixtures"]
