@@ -27,6 +27,8 @@ from tests.conftest import absent, wait_until
 
 GET = "/production.v1.ContactService/GetContact"
 DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
+WORK = 20
+"""Seconds that the slow server works at a call which nobody ends."""
 
 
 def test_the_budget_that_ends_first_counts():
@@ -57,12 +59,12 @@ def begun():
 
 @pytest.fixture
 def slow(tmp_path, run_async, monkeypatch, caplog, begun):
-    """The address of a server that takes 20 s to find a contact, for as long as it is let."""
+    """The address of a server that takes WORK seconds to find a contact."""
     caplog.set_level("INFO", "access")
 
     def get(_self, _owner, name):
         begun.append(name)
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + WORK
         while time.monotonic() < ends and not done:
             time.sleep(0.02)
 
@@ -109,7 +111,7 @@ def test_calls_end_with_the_budget_and_a_spent_one_makes_none(slow, ended, run_a
     assert run_async(work()) == [DEADLINE_EXCEEDED] * 3
     code, seconds = ended()
     assert code == "DEADLINE_EXCEEDED"
-    assert 0.1 < seconds < 1.5
+    assert seconds < WORK
 
 
 class AsyncFront(ContactServiceServicer):
@@ -119,8 +121,11 @@ class AsyncFront(ContactServiceServicer):
         self._client = ContactsClient(address, None)
 
     async def GetContact(self, request, context):
-        with budget(context.time_remaining()):
-            return await self._client.get(request.name)
+        try:
+            with budget(context.time_remaining()):
+                return await self._client.get(request.name)
+        except ContactsError as error:
+            await context.abort(error.code, error.message)
 
 
 class SyncFront(ContactServiceServicer):
@@ -131,8 +136,11 @@ class SyncFront(ContactServiceServicer):
         self._stub = ContactServiceStub(self._channel)
 
     def GetContact(self, request, context):
-        with budget(context.time_remaining()):
-            return self._stub.GetContact(request, timeout=within(30))
+        try:
+            with budget(context.time_remaining()):
+                return self._stub.GetContact(request, timeout=within(30))
+        except grpc.RpcError as error:
+            context.abort(error.code(), error.details())
 
 
 @pytest.fixture
@@ -168,7 +176,7 @@ def test_a_servicer_passes_on_its_deadline(kind, request, ended):
     assert raised.value.code() == DEADLINE_EXCEEDED
     code, seconds = ended()
     assert code in ("DEADLINE_EXCEEDED", "CANCELLED")
-    assert 0.1 < seconds < 1.5
+    assert seconds < WORK
 
 
 def test_a_servicer_passes_on_that_its_caller_has_gone(async_front, begun, ended):
@@ -204,7 +212,7 @@ def test_a_web_request_has_its_budget(web, ended):
     connection.close()
     code, seconds = ended()
     assert code == "DEADLINE_EXCEEDED"
-    assert 0.3 < seconds < 2
+    assert seconds < WORK
 
 
 def test_a_web_client_that_leaves_ends_the_call(web, begun, ended):
@@ -213,9 +221,7 @@ def test_a_web_client_that_leaves_ends_the_call(web, begun, ended):
     wait_until(lambda: begun)
     connection.close()
 
-    code, seconds = ended()
-    assert code == "CANCELLED"
-    assert seconds < 0.9  # Before the budget ends.
+    assert ended()[0] == "CANCELLED"  # Not DEADLINE_EXCEEDED: before the budget ends.
 
 
 class Web:
