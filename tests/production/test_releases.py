@@ -162,7 +162,8 @@ def test_a_missing_right_ends_the_start_in_one_line(dml_url, role, postgresql_ur
         connection.execute(text(f"REVOKE ALL ON owners FROM {role}"))
     engine.dispose()
 
-    started = run(SERVER, "--plaintext", env=os.environ | {"CONTACTS_DATABASE": dml_url})
+    environment = os.environ | {"CONTACTS_DATABASE": dml_url}
+    started = run(SERVER, "--plaintext", "--address", "127.0.0.1:0", env=environment)
 
     assert started.returncode == 1
     (line,) = started.stderr.splitlines()
