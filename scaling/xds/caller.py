@@ -36,9 +36,10 @@ def serve_csds(port: int) -> grpc.Server:
     def dump(_request: bytes, _: grpc.ServicerContext) -> bytes:
         return bytes(cygrpc.dump_xds_configs())
 
-    method = grpc.unary_unary_rpc_method_handler(dump)
     service = "envoy.service.status.v3.ClientStatusDiscoveryService"
-    handler = grpc.method_handlers_generic_handler(service, {"FetchClientStatus": method})
+    handler = grpc.method_handlers_generic_handler(
+        service, {"FetchClientStatus": grpc.unary_unary_rpc_method_handler(dump)}
+    )
     server = grpc.server(ThreadPoolExecutor(1), [handler], options=[("grpc.so_reuseport", 0)])
     server.add_insecure_port(f"{HOST}:{port}")
     server.start()

@@ -58,17 +58,17 @@ def parse(content: bytes) -> dict[str, Named]:
     found: dict[str, Named] = {url: {} for url in KINDS}
     try:
         listed = yaml.safe_load(content)
-        if not listed or not isinstance(listed, list):
+        if not isinstance(listed, list) or {*map(type, listed)} != {dict}:
             raise ValueError("it is not a list of resources")
         for each in listed:
             resource = ParseDict(each, Any())
             if resource.type_url not in KINDS:
-                raise ValueError(f"nobody can subscribe to {resource.type_url}")
+                raise ValueError(f"clients cannot subscribe to {resource.type_url or each}")
             name = each.get("name") or each.get("cluster_name")
             if not name or name in found[resource.type_url]:
-                raise ValueError(f"among the {KINDS[resource.type_url]}, a name is not unique")
+                raise ValueError(f"a name is missing or not unique: {name}")
             found[resource.type_url][name] = resource
-    except (AttributeError, ParseError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (ParseError, TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(" ".join(str(error).split())) from None
     return found
 
