@@ -1,11 +1,10 @@
-"""An xDS control plane: sends the resources in a file to its clients, again after each change.
+"""An xDS control plane (ADS, state of the world): sends what is in a file, after each change again.
 
 Run it, with the Python that has xds-protos (`make engines` installs it):
 
     xds-python -m scaling.xds.control_plane --port 18000 scaling/xds/echo.yaml
 
-It speaks ADS, state of the world. If it cannot use the file, it reports why, and the last good
-state stays. In production it needs TLS and authentication: it decides where all calls go.
+It keeps the last good state. Production needs TLS and authentication: it decides where calls go.
 """
 
 import argparse
