@@ -101,6 +101,7 @@ def cases(scene: Scene, callers: Callers) -> Iterator[tuple[str, Iterator[Seen]]
 
 def main() -> None:
     argparse.ArgumentParser(description="Move calls to a new version.").parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         with scene() as found, Callers(found.channels["caller"], REQUEST) as callers:
             print(f"the new version{'stable':>8}{'canary':>8}{'lost':>8}")

@@ -9,6 +9,7 @@ The lessons are weights, failover and faults.
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
@@ -160,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Count calls while a control plane acts.")
     parser.add_argument("lesson", choices=LESSONS)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         with scene() as found:
             heads = "".join(f"{name:>7}" for name in (*SERVERS, "failed", "ms"))
