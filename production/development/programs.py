@@ -27,6 +27,7 @@ INSTALL = {
     "tinyproxy": "apt install tinyproxy-bin",
     "uv": "pip install uv",
     "uvicorn": "pip install fastapi uvicorn",
+    "xds-python": "make engines",
 }
 """The command that installs each program."""
 PATH = os.pathsep.join(
