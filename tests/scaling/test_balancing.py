@@ -3,18 +3,28 @@
 import dataclasses
 import json
 import signal
+import time
 from contextlib import ExitStack
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 from scaling import backend
-from scaling.balancing import arrivals, callers, losses, mistakes, policies, weights
+from scaling.balancing import (
+    arrivals,
+    callers,
+    losses,
+    mistakes,
+    out_of_band,
+    policies,
+    weights,
+)
 from scaling.balancing.callers import channel_to, policy, shares, who
 from scaling.balancing.name_server import NameServer
-from scaling.balancing.v1.load_report_pb2 import LoadReport
+from scaling.balancing.v1.load_report_pb2 import LoadReport, LoadReportRequest
 from tests.conftest import absent
 
 
@@ -134,6 +144,41 @@ def test_what_takes_longer_gets_fewer_calls():
     a, b, c = weighted(*meters)
 
     assert a > b > c
+
+
+def test_calls_follow_reports_out_of_band_when_they_change(stack):
+    a, b, c = (out_of_band.LoadReports(utilization) for utilization in (0.2, 0.4, 0.8))
+    channel = out_of_band.start(stack, (a, b, c))
+    out_of_band.settled(channel, (80, 40, 20))
+    a.utilization, c.utilization = c.utilization, a.utilization
+
+    assert out_of_band.settled(channel, (20, 40, 80)).total() == out_of_band.CALLS
+
+
+def test_a_backend_without_reports_out_of_band_gets_the_mean_weight(stack):
+    a, b = (out_of_band.LoadReports(utilization) for utilization in (0.2, 0.4))
+
+    assert out_of_band.settled(out_of_band.start(stack, (a, b, None)), (62, 31, 47))
+
+
+def test_a_stream_of_reports_comes_as_often_as_its_client_asks_for(serve):
+    reports = out_of_band.LoadReports(0.5)
+    address = serve(
+        lambda address: backend.start(address, "a", handlers=[reports.handler()]),
+    )
+    with channel_to(address) as channel:
+        stream = channel.unary_stream(
+            f"/{out_of_band.SERVICE}/StreamCoreMetrics",
+            LoadReportRequest.SerializeToString,
+            LoadReport.FromString,
+        )(LoadReportRequest(report_interval=Duration(nanos=300_000_000)))
+        started = time.monotonic()
+        received = [next(stream) for _ in range(3)]
+        took = time.monotonic() - started
+        stream.cancel()
+
+    assert received == [LoadReport(application_utilization=0.5, rps_fractional=100)] * 3
+    assert took >= 0.9
 
 
 def test_a_report_leaves_other_trailers_alone():

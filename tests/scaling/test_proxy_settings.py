@@ -68,9 +68,11 @@ class Backend(EchoServicer):
 class Front:
     """A proxy in front of one backend."""
 
-    def __init__(self, stack, name, certs, changes=None):
+    def __init__(self, stack, name, certs, changes=None, options=()):
         self.backend = Backend()
-        self.server, port = backend.start("127.0.0.1:0", "b", servicer=self.backend)
+        self.server, port = backend.start(
+            "127.0.0.1:0", "b", servicer=self.backend, options=options
+        )
         stack.callback(backend.stop, self.server)
         running = proxy.running(name, 0, [("127.0.0.1", port)], certs, changes)
         try:
@@ -162,10 +164,14 @@ def test_a_proxy_without_pings_lets_tcp_probe_its_clients(stack, certs, name):
 
 @pytest.mark.slow
 def test_clients_and_backends_may_be_silent_for_longer_than_a_minute(stack, certs):
-    """In each proxy, at the same time: a watch without events, and a client that says nothing."""
+    """Through each proxy, at the same time: a watch without events, and a client that is silent.
+
+    The backend allows pings every five minutes, as is gRPC's default, and one that is too early:
+    two by default, which would end the calls after 100 s.
+    """
 
     def talk(name):
-        front = Front(stack, name, certs)
+        front = Front(stack, name, certs, options=[("grpc.http2.max_ping_strikes", 1)])
         watch = front.stub().ServerStreamingEcho(EchoRequest())
         requests: queue.SimpleQueue[EchoRequest | None] = queue.SimpleQueue()
         stack.callback(requests.put, None)
