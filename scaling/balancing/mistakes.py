@@ -1,4 +1,4 @@
-"""Shows which wrong configurations fail, and which do nothing.
+"""Shows which wrong configurations fail, and which are ignored silently.
 
 Run it:
 
@@ -29,7 +29,7 @@ CONFIGS = {
 
 
 def outcome(target: str, options: Options) -> str:
-    """Whether calls are spread, or how they fail."""
+    """Makes calls; returns whether they are spread, or how they fail."""
     try:
         with grpc.insecure_channel(target, options) as channel:
             by = shares(channel, CALLS)
@@ -39,7 +39,7 @@ def outcome(target: str, options: Options) -> str:
 
 
 def outcomes(stack: ExitStack) -> dict[str, str]:
-    """What comes of each mistake."""
+    """Returns the outcome of each mistake."""
     addresses = []
     for name in ("a", "b"):
         server, port = backend.start("127.0.0.1:0", name)

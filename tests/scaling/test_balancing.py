@@ -110,7 +110,7 @@ SILENT = (weights.silent, 0)
     ("backends", "expected"),
     [
         pytest.param(
-            [(weights.says(u), 0) for u in (0.2, 0.4, 0.8)], [80, 40, 20], id="utilization"
+            [(weights.reports(u), 0) for u in (0.2, 0.4, 0.8)], [80, 40, 20], id="utilization"
         ),
         pytest.param(
             [reports(cpu_utilization=u, rps_fractional=9) for u in (0.2, 0.4, 0.8)],
@@ -118,14 +118,16 @@ SILENT = (weights.silent, 0)
             id="cpu",
         ),
         pytest.param(
-            [(weights.says(0.2, eps=e), 0) for e in (0, 20, 60)], [80, 40, 20], id="errors"
+            [(weights.reports(0.2, eps=e), 0) for e in (0, 20, 60)], [80, 40, 20], id="errors"
         ),
         pytest.param(
-            [(weights.says(0.2), 0), (weights.says(0.4), 0), SILENT], [62, 31, 47], id="silent"
+            [(weights.reports(0.2), 0), (weights.reports(0.4), 0), SILENT],
+            [62, 31, 47],
+            id="silent",
         ),
-        pytest.param([(weights.says(0.2), 0), SILENT, SILENT], [47, 47, 47], id="only one"),
+        pytest.param([(weights.reports(0.2), 0), SILENT, SILENT], [47, 47, 47], id="only one"),
         pytest.param(
-            [(weights.says(u, rps=0), 0) for u in (0.2, 0.4, 0.8)], [47, 47, 47], id="no rps"
+            [(weights.reports(u, rps=0), 0) for u in (0.2, 0.4, 0.8)], [47, 47, 47], id="no rps"
         ),
     ],
 )
@@ -134,7 +136,7 @@ def test_calls_follow_the_reports(backends, expected):
 
 
 def test_reports_do_not_count_for_ten_seconds_by_default():
-    by = weights.served([(weights.says(u), 0) for u in (0.2, 0.4, 0.8)], {})
+    by = weights.served([(weights.reports(u), 0) for u in (0.2, 0.4, 0.8)], {})
 
     assert [by[name] for name in weights.NAMES] == pytest.approx([47] * 3, abs=4)
 
@@ -193,7 +195,7 @@ def test_a_report_leaves_other_trailers_alone():
         "127.0.0.1:0",
         "a",
         servicer=Trailing("a", print),
-        interceptors=[weights.Reporter(weights.says(0.5))],
+        interceptors=[weights.Reporter(weights.reports(0.5))],
     )
     with channel_to(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as caught:
         who(channel)
