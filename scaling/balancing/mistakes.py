@@ -16,14 +16,14 @@ from scaling.balancing.name_server import NameServer
 
 CALLS = 30
 CONFIGS = {
-    "not known": '{"loadBalancingConfig": [{"fastest": {}}]}',
-    "not known, then known": '{"loadBalancingConfig": [{"fastest": {}}, {"round_robin": {}}]}',
+    "unknown policy": '{"loadBalancingConfig": [{"fastest": {}}]}',
+    "unknown, then known": '{"loadBalancingConfig": [{"fastest": {}}, {"round_robin": {}}]}',
     "upper case": '{"loadBalancingConfig": [{"ROUND_ROBIN": {}}]}',
-    "no list": '{"loadBalancingConfig": {"round_robin": {}}}',
+    "not a list": '{"loadBalancingConfig": {"round_robin": {}}}',
     "two in one": '{"loadBalancingConfig": [{"round_robin": {}, "pick_first": {}}]}',
     "key misspelt": '{"load_balancing_config": [{"round_robin": {}}]}',
     "the old key": '{"loadBalancingPolicy": "ROUND_ROBIN"}',
-    "no JSON": "{'loadBalancingConfig': [{'round_robin': {}}]}",
+    "not JSON": "{'loadBalancingConfig': [{'round_robin': {}}]}",
 }
 """Service configs."""
 
@@ -51,7 +51,7 @@ def outcomes(stack: ExitStack) -> dict[str, str]:
         title: outcome(target, [("grpc.service_config", text)]) for title, text in CONFIGS.items()
     }
     return by_config | {
-        "an option, not known": outcome(target, [("grpc.lb_policy_name", "fastest")]),
+        "unknown, as an option": outcome(target, [("grpc.lb_policy_name", "fastest")]),
         "a list without ipv4:": outcome(",".join(addresses), []),
         "a list of names": outcome(target.replace("127.0.0.1", "localhost"), []),
         "no such name": outcome(names.target("echo.example", 50051), []),

@@ -66,7 +66,7 @@ def test_round_robin_is_even(target, name):
 @pytest.mark.parametrize(
     ("hosts", "even"), [(policies.HOSTS, [10, 10, 10]), (("127.0.0.1",), [30, 0, 0])]
 )
-def test_round_robin_knows_the_addresses_that_dns_tells(stack, port, hosts, even):
+def test_round_robin_uses_the_addresses_in_the_dns(stack, port, hosts, even):
     names = stack.enter_context(NameServer({"echo.example": hosts}))
     case = policies.Case("", "", policy("round_robin"))
 
@@ -232,7 +232,7 @@ def test_nothing_is_lost_when_a_backend_is_drained_and_its_clients_check_health(
     assert happen(signal.SIGTERM, "healthCheckConfig").lost == 0
 
 
-def test_a_backend_that_hangs_goes_on_to_cost_calls(happen):
+def test_a_backend_that_hangs_still_gets_calls(happen):
     assert happen(signal.SIGSTOP).lost > 6
 
 
@@ -241,11 +241,11 @@ def test_keepalive_notices_a_backend_that_hangs(happen):
     assert happen(signal.SIGSTOP, "keepalive", after=10.0, timeout=5.0).noticed is not None
 
 
-def test_who_is_not_serving_is_asked_all_the_same_without_health_checks(happen):
+def test_without_health_checks_a_backend_that_is_not_serving_gets_calls(happen):
     assert happen(signal.SIGUSR1).victim > 6
 
 
-def test_health_checks_keep_calls_from_who_is_not_serving(happen):
+def test_health_checks_keep_calls_from_a_backend_that_is_not_serving(happen):
     result = happen(signal.SIGUSR1, "healthCheckConfig", after=5.0)
 
     assert result.noticed is not None
@@ -285,7 +285,7 @@ def test_a_new_record_is_not_found_while_connections_last():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("port", "patient")
-def test_a_channel_asks_for_a_name_once_in_30_seconds():
+def test_a_channel_resolves_a_name_at_most_once_in_30_seconds():
     result = arrivals.arrive(case("the same, connections end after 0.5 s"))
 
     assert result.seconds > 25
@@ -306,15 +306,15 @@ def outcomes():
 @pytest.mark.parametrize(
     ("title", "expected"),
     [
-        ("not known", "error:No known policies in list: fastest]"),
-        ("not known, then known", "calls are spread"),
+        ("unknown policy", "error:No known policies in list: fastest]"),
+        ("unknown, then known", "calls are spread"),
         ("upper case", "error:No known policies in list: ROUND_ROBIN]"),
-        ("no list", "error:type should be array]"),
+        ("not a list", "error:type should be array]"),
         ("two in one", "error:oneOf violation]"),
         ("key misspelt", "all calls go to one backend"),
         ("the old key", "calls are spread"),
-        ("no JSON", "JSON parsing failed: [JSON parse error at index 1]"),
-        ("an option, not known", "all calls go to one backend"),
+        ("not JSON", "JSON parsing failed: [JSON parse error at index 1]"),
+        ("unknown, as an option", "all calls go to one backend"),
         ("a list without ipv4:", "Misformatted domain name]"),
         ("a list of names", "the target uri is not valid: "),
         ("no such name", "Domain name not found]"),
@@ -357,7 +357,7 @@ def test_ring_hash_needs_a_variable_and_then_binds_a_caller_to_a_backend(spawn, 
 
 
 def test_a_backend_drains_on_sigterm(stack):
-    """What is under way is finished, and the process ends."""
+    """Calls in flight are finished, and the process ends."""
     (process,) = stack.enter_context(backend.processes(["a"], losses.PAUSE)).values()
     with channel_to(process.address) as channel:
         assert shares(channel, 1) == {"a": 1}
