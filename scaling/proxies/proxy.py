@@ -10,6 +10,7 @@ Ctrl-C ends it.
 
 import argparse
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -122,10 +123,22 @@ def running(
         blanks = {"CERTIFICATE": certificate, "KEY": key, "BUNDLE": bundle, "FOLDER": folder}
         config = folder / engine.config
         config.write_text(render(template, backends, PORT=port, **blanks))
-        command = [program, *engine.arguments, str(config)]
+        command = [*_with_parent(), program, *engine.arguments, str(config)]
         with child(command) as process:
-            wait_until_connected(process, (HOST, port))
+            try:
+                wait_until_connected(process, (HOST, port))
+            except RuntimeError:
+                raise RuntimeError(f"{engine.program} does not start; see above") from None
             yield f"{HOST}:{port}"
+
+
+def _with_parent() -> list[str]:
+    """Returns what starts a program so that it ends even if the thread that starts it is killed.
+
+    A killed program cannot end its child, and nginx and HAProxy survive the hang-up of a terminal.
+    """
+    setpriv = shutil.which("setpriv")  # Linux has it.
+    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
 
 
 def _free_port() -> int:

@@ -1,5 +1,6 @@
 """What the configurations of scaling/proxies are set to, as clients and backends meet it."""
 
+import os
 import queue
 import shutil
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
+import psutil
 import pytest
 
 from production.calling import addresses
@@ -170,8 +172,10 @@ def test_clients_and_backends_may_be_silent_for_longer_than_a_minute(stack, cert
     two by default, which would end the calls after 100 s.
     """
 
-    def talk(name):
-        front = Front(stack, name, certs, options=[("grpc.http2.max_ping_strikes", 1)])
+    strikes = [("grpc.http2.max_ping_strikes", 1)]
+    fronts = [Front(stack, name, certs, options=strikes) for name in PROXIES]
+
+    def talk(front):
         watch = front.stub().ServerStreamingEcho(EchoRequest())
         requests: queue.SimpleQueue[EchoRequest | None] = queue.SimpleQueue()
         stack.callback(requests.put, None)
@@ -183,7 +187,7 @@ def test_clients_and_backends_may_be_silent_for_longer_than_a_minute(stack, cert
         return next(talk).message, watch.is_active()
 
     with ThreadPoolExecutor() as pool:
-        assert list(pool.map(talk, PROXIES)) == [("second", True)] * len(PROXIES)
+        assert list(pool.map(talk, fronts)) == [("second", True)] * len(PROXIES)
 
 
 def test_nginx_ends_calls_of_silent_clients_with_internal(stack, certs):
@@ -299,6 +303,20 @@ def test_nginx_conf_has_the_lines_that_an_old_nginx_cannot_read():
 
     assert "http2 on;" in proxy.for_version(template, "1.25.1")
     assert "http2 on;" not in proxy.for_version(template, "1.25.0")
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_a_proxy_ends_with_the_program_that_is_killed(spawn_server, certs, name, tmp_path):
+    args = ["--port=0", "--backends=127.0.0.1:1", f"--certs={certs}"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    process, address = spawn_server("-m", "scaling.proxies.proxy", name, *args, env=environment)
+    if not address:
+        absent(process.communicate()[1])
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+
+    assert children
+    assert psutil.wait_procs(children, timeout=WAIT)[1] == []
 
 
 def test_a_change_must_find_its_text(certs):
