@@ -1,1 +1,1 @@
-"""Chapter 6: more servers, and what stands between them and their clients."""
+"""Chapter 6: more servers, and the proxies in front of them."""

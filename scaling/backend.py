@@ -1,12 +1,12 @@
-"""A backend: EchoService and health, in a process that can be lost.
+"""A backend with EchoService and health, in a process of its own that may be killed.
 
 Run it:
 
     python -m scaling.backend --name b1 --port 50051
 
-On SIGTERM or Ctrl-C it drains: it reports NOT_SERVING, serves until its clients have noticed, and
-finishes the calls that have begun. SIGUSR1 makes it report NOT_SERVING and serve on, SIGUSR2 makes
-it fail every call.
+On SIGTERM or Ctrl-C it drains: it reports NOT_SERVING, serves for a moment longer so that its
+clients notice, and finishes the calls in flight. SIGUSR1 makes it report NOT_SERVING and continue
+to serve, SIGUSR2 makes it fail every call.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
@@ -41,7 +41,7 @@ Options = Sequence[tuple[str, int]]
 
 
 class Backend(EchoServicer):
-    """Fails every unary call once it is broken; prints each as it begins, if asked to."""
+    """EchoService that can be broken: then every unary call fails. Prints calls if asked to."""
 
     def __init__(self, name: str, *, prints_calls: bool) -> None:
         super().__init__(name, lambda _: None)
@@ -49,7 +49,7 @@ class Backend(EchoServicer):
         self.is_broken = False
 
     def UnaryEcho(self, request: EchoRequest, context: grpc.ServicerContext) -> EchoResponse:
-        if self._prints_calls:  # In one piece; print would write two.
+        if self._prints_calls:  # One write; print would make two, and threads would mix them.
             os.write(1, f"begins {request.message}\n".encode())
         if self.is_broken:
             context.abort(grpc.StatusCode.INTERNAL, "broken")
@@ -63,14 +63,17 @@ def start(
     servicer: EchoServicer | None = None,
     health: HealthServicer | None = None,
     interceptors: Sequence[grpc.ServerInterceptor] = (),
+    handlers: Sequence[Any] = (),
     options: Options = (),
 ) -> tuple[grpc.Server, int]:
     """Starts a backend on address, HOST:PORT (port 0 takes any); returns it and its port.
 
-    Raises RuntimeError if the port is taken.
+    handlers are further services, as grpc.GenericRpcHandler. Raises RuntimeError if the port is
+    taken.
     """
     server = grpc.server(
         ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix=name),
+        handlers=list(handlers),
         interceptors=list(interceptors),
         options=[*options, ("grpc.so_reuseport", 0)],
     )
@@ -129,9 +132,9 @@ def main() -> None:
         "--pause",
         type=float,
         default=1,
-        help="seconds of NOT_SERVING until it stops (default: %(default)s)",
+        help="seconds between NOT_SERVING and the stop (default: %(default)s)",
     )
-    parser.add_argument("--max-connection-age-ms", type=int, help="close connections of that age")
+    parser.add_argument("--max-connection-age-ms", type=int, help="close connections at this age")
     parser.add_argument("--print-calls", action="store_true", help="print each call as it begins")
     args = parser.parse_args()
     age = args.max_connection_age_ms

@@ -19,7 +19,7 @@ from production.development.serving import serve_until_signal
 
 HOST = "127.0.0.1"
 GRACE = 10.0
-"""Seconds that calls in flight have to finish once the server is to stop."""
+"""Seconds that calls in flight have to finish when the server stops."""
 
 
 def start(address: str) -> tuple[grpc.Server, int]:

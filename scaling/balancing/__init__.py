@@ -1,1 +1,1 @@
-"""Balancing in the client: who gets a call, and who notices that a backend has gone."""
+"""Balancing in the client: who gets a call, and which calls are lost when a backend goes."""

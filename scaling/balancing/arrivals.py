@@ -24,19 +24,19 @@ from scaling.balancing.policies import HOSTS, NAMES, start_on_one_port
 
 NAME = "echo.example"
 PATIENCE = 2.0
-"""Seconds after which the lesson waits no more."""
+"""Seconds after which the lesson gives up."""
 DOWN = 0.3
 REQUEST = EchoRequest(delay=Duration(nanos=5_000_000))
 AGE: backend.Options = [("grpc.max_connection_age_ms", 500)]
 ASK_OFTEN: Options = [("grpc.dns_min_time_between_resolutions_ms", 500)]
-"""By default a channel asks for a name once in 30 s, whatever happens."""
+"""By default a channel resolves its name at most once in 30 s."""
 CONNECT_SOON: Options = [("grpc.initial_reconnect_backoff_ms", 100)]
 """By default a channel waits 1 s after a first connection that failed."""
 
 
 @dataclass
 class Case:
-    """What happens, and what servers and channel are set to."""
+    """What happens, and how servers and channel are configured."""
 
     title: str
     happens: Callable[["Scene"], None]
@@ -80,7 +80,7 @@ class Result(NamedTuple):
 
 
 def arrive(case: Case) -> Result:
-    """Lets it happen while calls go on."""
+    """Makes it happen under load; returns when the third backend got its first call."""
     with ExitStack() as stack:
         servers, port = start_on_one_port(stack, case.age)
         names = stack.enter_context(NameServer({NAME: HOSTS[:2]}))
@@ -98,7 +98,7 @@ def arrive(case: Case) -> Result:
 
 
 def come_back(options: Options) -> Result:
-    """A backend is down for a moment, and comes back on its address."""
+    """Stops a backend for a moment, and starts it again on its address."""
     with ExitStack() as stack:
         servers, port = start_on_one_port(stack)
         target = "ipv4:" + ",".join(f"{host}:{port}" for host in HOSTS)

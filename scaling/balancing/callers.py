@@ -1,4 +1,4 @@
-"""Callers for the lessons: one after the other, or several without a pause while things happen."""
+"""Callers for the lessons: one call after the other, or several callers in the background."""
 
 import json
 import threading
@@ -20,23 +20,23 @@ Options = Sequence[tuple[str, str | int]]
 def channel_to(
     target: str, config: Mapping[str, object] | None = None, options: Options = ()
 ) -> grpc.Channel:
-    """A channel with a service config."""
+    """Returns a channel with a service config."""
     service_config = [] if config is None else [("grpc.service_config", json.dumps(config))]
     return grpc.insecure_channel(target, [*service_config, *options])
 
 
 def policy(name: str, **settings: object) -> dict[str, object]:
-    """The service config that names a balancing policy."""
+    """Returns the service config that names a balancing policy."""
     return {"loadBalancingConfig": [{name: settings}]}
 
 
 def who(channel: grpc.Channel) -> str:
-    """The name of the backend that answers one call; raises grpc.RpcError."""
+    """Makes a call; returns the name of the backend that answered. Raises grpc.RpcError."""
     return EchoServiceStub(channel).UnaryEcho(EchoRequest(), timeout=TIMEOUT).served_by
 
 
 class Outcome(NamedTuple):
-    """When a call has ended, and the name of who answered or of the status it failed with."""
+    """When a call ended, and the name of the backend that answered or of the error's status."""
 
     at: float
     by: str
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
 
 class Callers:
-    """Threads that call, each again and again, while it is entered."""
+    """Threads that make calls, each without a pause, while the context is entered."""
 
     def __init__(
         self, channel: grpc.Channel, request: EchoRequest, timeout: float = TIMEOUT
@@ -67,12 +67,12 @@ class Callers:
             thread.join()
 
     def outcomes(self, since: float = 0) -> list[Outcome]:
-        """What has become of calls that ended after a moment of time.monotonic()."""
+        """Returns how calls ended, of those that ended after a moment of time.monotonic()."""
         with self._changed:
             return [outcome for outcome in self._outcomes if outcome.at > since]
 
     def wait_for(self, name: str, seconds: float, since: float = 0) -> float | None:
-        """Waits until a backend has answered after a moment; returns when, None if it has not."""
+        """Waits until a backend has answered after a moment; returns when, None if not."""
 
         def answers() -> list[float]:
             return [at for at, by, _ in self._outcomes if by == name and at > since]
@@ -94,5 +94,5 @@ class Callers:
 
 
 def shares(channel: grpc.Channel, calls: int) -> Counter[str]:
-    """Who answers so many calls, one after the other."""
+    """Makes calls, one after the other; counts who answered."""
     return Counter(who(channel) for _ in range(calls))

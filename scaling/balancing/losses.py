@@ -19,7 +19,7 @@ from scaling.backend import Process, processes
 from scaling.balancing.callers import Callers, Options, channel_to, policy
 
 REQUEST = EchoRequest(delay=Duration(nanos=30_000_000))
-"""So that there are always calls under way, on each backend."""
+"""Long enough that there are always calls in flight, on each backend."""
 SHORT = 0.3
 """Seconds that a caller waits for a backend that may hang."""
 RETRY = {
@@ -44,7 +44,7 @@ OUTLIERS = policy(
     childPolicy=[{"round_robin": {}}],
 )
 PAUSE = "--pause=0.3"
-"""Long enough for clients that watch the health. In production, for the slowest of them."""
+"""Long enough for clients that watch health. In production: for the slowest of them."""
 PINGS: Options = [("grpc.keepalive_time_ms", 1000), ("grpc.http2.ping_timeout_ms", 200)]
 
 
@@ -77,14 +77,14 @@ CASES = [
 
 
 class Result(NamedTuple):
-    """Calls after an event: answered by a, by b, by the one it has happened to; and lost."""
+    """Calls after an event: answered by a, by b, by the backend it happened to; and lost calls."""
 
     a: int
     b: int
     victim: int
     lost: int
     noticed: float | None
-    """Seconds until nothing was sent to it any more. None if that has not happened."""
+    """Seconds until no more calls were sent to it. None if that did not happen."""
 
 
 def happen(case: Case, backends: Sequence[Process]) -> Result:

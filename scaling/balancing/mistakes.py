@@ -1,4 +1,4 @@
-"""Shows which wrong configurations fail, and which do nothing.
+"""Shows which wrong configurations fail, and which are ignored silently.
 
 Run it:
 
@@ -16,20 +16,20 @@ from scaling.balancing.name_server import NameServer
 
 CALLS = 30
 CONFIGS = {
-    "not known": '{"loadBalancingConfig": [{"fastest": {}}]}',
-    "not known, then known": '{"loadBalancingConfig": [{"fastest": {}}, {"round_robin": {}}]}',
+    "unknown policy": '{"loadBalancingConfig": [{"fastest": {}}]}',
+    "unknown, then known": '{"loadBalancingConfig": [{"fastest": {}}, {"round_robin": {}}]}',
     "upper case": '{"loadBalancingConfig": [{"ROUND_ROBIN": {}}]}',
-    "no list": '{"loadBalancingConfig": {"round_robin": {}}}',
+    "not a list": '{"loadBalancingConfig": {"round_robin": {}}}',
     "two in one": '{"loadBalancingConfig": [{"round_robin": {}, "pick_first": {}}]}',
     "key misspelt": '{"load_balancing_config": [{"round_robin": {}}]}',
     "the old key": '{"loadBalancingPolicy": "ROUND_ROBIN"}',
-    "no JSON": "{'loadBalancingConfig': [{'round_robin': {}}]}",
+    "not JSON": "{'loadBalancingConfig': [{'round_robin': {}}]}",
 }
 """Service configs."""
 
 
 def outcome(target: str, options: Options) -> str:
-    """Whether calls are spread, or how they fail."""
+    """Makes calls; returns whether they are spread, or how they fail."""
     try:
         with grpc.insecure_channel(target, options) as channel:
             by = shares(channel, CALLS)
@@ -39,7 +39,7 @@ def outcome(target: str, options: Options) -> str:
 
 
 def outcomes(stack: ExitStack) -> dict[str, str]:
-    """What comes of each mistake."""
+    """Returns the outcome of each mistake."""
     addresses = []
     for name in ("a", "b"):
         server, port = backend.start("127.0.0.1:0", name)
@@ -51,7 +51,7 @@ def outcomes(stack: ExitStack) -> dict[str, str]:
         title: outcome(target, [("grpc.service_config", text)]) for title, text in CONFIGS.items()
     }
     return by_config | {
-        "an option, not known": outcome(target, [("grpc.lb_policy_name", "fastest")]),
+        "unknown, as an option": outcome(target, [("grpc.lb_policy_name", "fastest")]),
         "a list without ipv4:": outcome(",".join(addresses), []),
         "a list of names": outcome(target.replace("127.0.0.1", "localhost"), []),
         "no such name": outcome(names.target("echo.example", 50051), []),

@@ -1,4 +1,4 @@
-"""A name server that knows a few names, and what it is asked: just enough of DNS for gRPC.
+"""A name server with a few names, which records its queries: just enough of DNS for gRPC.
 
 with NameServer({"echo.example": ["127.0.0.1"]}) as names:
     grpc.insecure_channel(names.target("echo.example", 50051))
@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 A, INTERNET = 1, 1
-"""Of DNS's types of record and of its classes, those of IPv4 addresses."""
+"""The type and the class of DNS records for IPv4 addresses."""
 ANSWER, NO_ERROR, NO_SUCH_NAME = 0x8400, 0, 3
 HEADER_BYTES = 12
 TTL = 0
-"""Seconds that an answer may be kept. gRPC does not look."""
+"""Seconds that an answer may be cached. gRPC ignores it."""
 
 
 class NameServer:
-    """Answers on a port of its own while it is entered. Records may change meanwhile."""
+    """Answers on a port of its own while the context is entered. Records may change meanwhile."""
 
     def __init__(self, records: Mapping[str, Sequence[str]]) -> None:
         self.records = dict(records)
@@ -31,7 +31,7 @@ class NameServer:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def target(self, name: str, port: int) -> str:
-        """What a channel is given to ask this server for the name, and no other."""
+        """Returns the target with which a channel asks this server, and no other, for the name."""
         return f"dns://127.0.0.1:{self._socket.getsockname()[1]}/{name}:{port}"
 
     def __enter__(self) -> Self:
@@ -51,7 +51,7 @@ class NameServer:
             self._socket.sendto(self._answer(query), client)
 
     def _answer(self, query: bytes) -> bytes:
-        """The answer to a query: its one question again, and the addresses, if it wants those."""
+        """Returns the answer to a query: its question, and the addresses if it asks for them."""
         labels, position = [], HEADER_BYTES
         while length := query[position]:
             labels.append(query[position + 1 : position + 1 + length].decode())
@@ -65,6 +65,6 @@ class NameServer:
         code = NO_ERROR if name in self.records else NO_SUCH_NAME
         header = struct.pack("!6H", number, ANSWER | code, 1, len(addresses), 0, 0)
         question = query[HEADER_BYTES : position + 5]
-        same_name = 0xC000 | HEADER_BYTES  # It stands in the question.
+        same_name = 0xC000 | HEADER_BYTES  # A pointer to the name in the question.
         head = struct.pack("!3HIH", same_name, A, INTERNET, TTL, 4)
         return header + question + b"".join(head + socket.inet_aton(a) for a in addresses)

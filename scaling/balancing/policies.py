@@ -19,13 +19,13 @@ from scaling.balancing.name_server import NameServer
 
 NAMES = ("a", "b", "c")
 HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
-"""A DNS record holds no port. So the backends share one, and differ in their address."""
+"""A DNS record holds no port, so the backends have the same port on different addresses."""
 CALLS = 30
 WARM_UP = 30
 """Calls at most until every backend is connected."""
 SHUFFLED = policy("pick_first", shuffleAddressList=True)
 OWN_CONNECTIONS: Options = (("grpc.use_local_subchannel_pool", 1),)
-"""Without it, channels share connections, and those of the case before may still last."""
+"""Without it, channels share connections, perhaps with those of the case before."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ CASES = [
 def start_on_one_port(
     stack: ExitStack, options: backend.Options = ()
 ) -> tuple[list[grpc.Server], int]:
-    """Starts a backend on each of the hosts; returns them, and the port they have in common."""
+    """Starts a backend on each of the hosts; returns them, and the port they share."""
     while True:
         servers: list[grpc.Server] = []
         port = 0
@@ -77,7 +77,7 @@ def start_on_one_port(
 
 
 def served(case: Case, target: str) -> Counter[str]:
-    """Who answers how many calls of a case."""
+    """Counts who answers the calls of a case."""
     with ExitStack() as stack:
         channels = [
             stack.enter_context(channel_to(target, case.config, case.options))

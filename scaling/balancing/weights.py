@@ -1,4 +1,4 @@
-"""Weighted round robin: backends report their load, and get calls accordingly.
+"""Weighted round robin: backends report their load in trailers, and get calls accordingly.
 
 Run it:
 
@@ -25,17 +25,17 @@ from scaling.balancing.v1.load_report_pb2 import LoadReport
 NAMES = ("a", "b", "c")
 KEY = "endpoint-load-metrics-bin"
 Report = Callable[[float], LoadReport | None]
-"""Is told how many seconds a call has taken, and gives the report that goes with its answer."""
+"""Called with the seconds that a call took; returns the report for its trailers."""
 WINDOW = 5.0
 """Seconds that a meter looks back."""
 CALLS = 140
 WARM_UP = 1.0
-"""Seconds of calls before we count, so that reports have come, and have been used."""
+"""Seconds of calls before the count, so that reports have arrived and taken effect."""
 AT_ONCE: dict[str, object] = {"blackoutPeriod": "0s", "weightUpdatePeriod": "0.1s"}
 
 
 class Reporter(grpc.ServerInterceptor):
-    """Adds a load report to the trailers of each unary call, whatever its end."""
+    """Adds a load report to the trailers of each unary call, however it ends."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -60,7 +60,7 @@ class Reporter(grpc.ServerInterceptor):
 
 
 class Meter:
-    """Measures what a report needs: how many calls end, and how long they keep threads busy."""
+    """Measures what a report needs: the rate of calls, and the share of busy threads."""
 
     def __init__(self, threads: int = THREADS) -> None:
         self._threads = threads
@@ -81,7 +81,7 @@ class Meter:
 
 
 class Working(EchoServicer):
-    """Takes its time for each call."""
+    """EchoService that takes some time for each call."""
 
     def __init__(self, name: str, seconds: float) -> None:
         super().__init__(name, lambda _: None)
@@ -92,27 +92,27 @@ class Working(EchoServicer):
         return super().UnaryEcho(request, context)
 
 
-def says(utilization: float, *, rps: float = 100, eps: float = 0) -> Report:
-    """A backend that reports always the same."""
+def reports(utilization: float, *, rps: float = 100, eps: float = 0) -> Report:
+    """Returns a report that is always the same."""
     report = LoadReport(application_utilization=utilization, rps_fractional=rps, eps=eps)
     return lambda _: report
 
 
 def silent(_: float) -> None:
-    """A backend that reports nothing."""
+    """Reports nothing."""
 
 
 Backends = Sequence[tuple[Report, float]]
 """What each reports, and the seconds it takes for a call."""
-FIXED: Backends = [(says(0.2), 0), (says(0.4), 0), (says(0.8), 0)]
+FIXED: Backends = [(reports(0.2), 0), (reports(0.4), 0), (reports(0.8), 0)]
 CASES: dict[str, tuple[Backends, dict[str, object]]] = {
     "no reports": ([(silent, 0)] * 3, AT_ONCE),
     "utilization 20, 40, 80 %": (FIXED, AT_ONCE),
     "the same, first 10 s": (FIXED, {}),
-    "the same, without rps": ([(says(u, rps=0), 0) for u in (0.2, 0.4, 0.8)], AT_ONCE),
-    "c is silent": ([*FIXED[:2], (silent, 0)], AT_ONCE),
-    "b and c are silent": ([FIXED[0], (silent, 0), (silent, 0)], AT_ONCE),
-    "20 % each; 0, 20, 60 % fail": ([(says(0.2, eps=e), 0) for e in (0, 20, 60)], AT_ONCE),
+    "the same, without rps": ([(reports(u, rps=0), 0) for u in (0.2, 0.4, 0.8)], AT_ONCE),
+    "c sends none": ([*FIXED[:2], (silent, 0)], AT_ONCE),
+    "b and c send none": ([FIXED[0], (silent, 0), (silent, 0)], AT_ONCE),
+    "20 % each; 0, 20, 60 % fail": ([(reports(0.2, eps=e), 0) for e in (0, 20, 60)], AT_ONCE),
     "measured; calls take 5, 10, 20 ms": (
         [(Meter(), s) for s in (0.005, 0.01, 0.02)],
         AT_ONCE,
@@ -121,7 +121,7 @@ CASES: dict[str, tuple[Backends, dict[str, object]]] = {
 
 
 def served(backends: Backends, settings: dict[str, object]) -> Counter[str]:
-    """Who gets how many calls."""
+    """Counts who gets the calls."""
     with ExitStack() as stack:
         ports = []
         for name, (report, seconds) in zip(NAMES, backends, strict=True):

@@ -4,7 +4,7 @@ Run it:
 
     python -m scaling.concurrency.lab
 
-It takes about a minute, and writes what it has seen to build/concurrency.json.
+It takes about a minute, and writes its results to build/concurrency.json.
 """
 
 import argparse
@@ -26,19 +26,19 @@ from scaling.concurrency.lab_server import WORK
 
 CALLERS = 64
 CHANNELS = 16
-"""Processes that share a port share connections, not calls: there must be many."""
+"""Several for each process: the kernel spreads connections over them, not calls."""
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 RESULTS = Path("build/concurrency.json")
 
 
 class Way(NamedTuple):
-    """How to serve: an argument of lab_server, and the number of processes."""
+    """A way to serve: an argument of lab_server, and the number of processes."""
 
     title: str
     server: str
     processes: int = 1
     flags: tuple[str, ...] = ()
-    """More for lab_server."""
+    """Further arguments of lab_server."""
 
 
 WAYS = [
@@ -65,7 +65,7 @@ class Seen(NamedTuple):
 
 
 def cases() -> Iterator[tuple[str, Way]]:
-    """Each kind of work in each way; only what waits can be awaited."""
+    """Yields each kind of work with each way; only work that waits can be awaited."""
     for work in WORK:
         for way in WAYS:
             if work == "waits" or way.server != "asyncio-awaits":
@@ -74,7 +74,7 @@ def cases() -> Iterator[tuple[str, Way]]:
 
 @contextmanager
 def serving(way: Way, work: str) -> Iterator[tuple[str, list[psutil.Process]]]:
-    """The address of a way's servers, and their processes."""
+    """Runs the servers of a way for a block; gives their address and their processes."""
     with ExitStack() as stack:
         processes, port = [], "0"
         for _ in range(way.processes):
@@ -86,7 +86,7 @@ def serving(way: Way, work: str) -> Iterator[tuple[str, list[psutil.Process]]]:
 
 
 async def load(address: str, seconds: float) -> tuple[list[float], float]:
-    """Keeps all callers busy: how long each call took, and all of it, in seconds."""
+    """Keeps all callers busy; returns the seconds of each call, and of the whole."""
     took: list[float] = []
     async with AsyncExitStack() as stack:
         methods: list[Any] = []
@@ -108,7 +108,7 @@ async def load(address: str, seconds: float) -> tuple[list[float], float]:
 
 
 def measure(work: str, way: Way, seconds: float) -> Seen:
-    """One kind of work in one way. Raises RuntimeError, grpc.aio.AioRpcError."""
+    """Measures a kind of work with a way. Raises RuntimeError, grpc.aio.AioRpcError."""
     with serving(way, work) as (address, processes):
         took, elapsed = asyncio.run(load(address, seconds))
         memory = sum(process.memory_info().rss for process in processes)

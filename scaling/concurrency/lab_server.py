@@ -31,19 +31,19 @@ POOL = ThreadPoolExecutor(64)
 
 
 def wait() -> None:
-    """As a query waits for a database: the thread does nothing, and others may run."""
+    """Waits, like a query to a database: other threads run meanwhile."""
     time.sleep(WAIT_SECONDS)
 
 
 def compute() -> None:
-    """As code in Python computes: it holds the GIL, and no other thread runs meanwhile."""
+    """Computes in Python, which holds the GIL: no other thread runs Python meanwhile."""
     total = 0
     for step in range(STEPS):
         total += step
 
 
 def compute_in_c() -> None:
-    """As a library in C computes that lets go of the GIL: hashes, compression, numpy."""
+    """Computes in C that releases the GIL, like hashes, compression and numpy."""
     hashlib.pbkdf2_hmac("sha256", b"password", b"salt", HASHES)
 
 
@@ -54,18 +54,18 @@ WORK: dict[str, Work] = {"waits": wait, "computes": compute, "computes in C": co
 
 
 def handler(way: str, work: Work) -> Handler:
-    """The method UnaryEcho, as this way to serve wants it written."""
+    """Returns the method UnaryEcho, as this way to serve needs it."""
 
     def in_thread(request: EchoRequest, _context: object) -> EchoResponse:
-        work()  # The thread is this call's for as long as it takes.
+        work()  # The call holds its thread meanwhile.
         return EchoResponse(message=request.message)
 
     async def awaits(request: EchoRequest, _context: object) -> EchoResponse:
-        await asyncio.sleep(WAIT_SECONDS)  # The one thread serves others meanwhile.
+        await asyncio.sleep(WAIT_SECONDS)  # The one thread serves other calls meanwhile.
         return EchoResponse(message=request.message)
 
     async def blocks(request: EchoRequest, _context: object) -> EchoResponse:
-        work()  # Wrong: nobody else is served until it is done.
+        work()  # Wrong: no other call is served until it is done.
         return EchoResponse(message=request.message)
 
     async def in_pool(request: EchoRequest, _context: object) -> EchoResponse:

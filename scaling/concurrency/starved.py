@@ -16,13 +16,13 @@ from typing import Any
 import grpc
 
 PATIENCE = 1.0
-"""Seconds a caller waits for its one answer."""
+"""Seconds that a caller waits for its one answer."""
 SECONDS = 30
 THREADS = 4
 
 
 def methods(*, is_async: bool) -> Any:
-    """`Talk`, a stream that gives back what it gets, and `Ask`, one message there and back."""
+    """Returns the handlers of `Talk`, which echoes a stream, and `Ask`, which echoes a message."""
 
     def talk(requests: Iterator[bytes], _context: object) -> Iterator[bytes]:
         yield from requests
@@ -45,7 +45,7 @@ def methods(*, is_async: bool) -> Any:
 
 @contextmanager
 def threads(count: int, at_most: int | None = None) -> Iterator[str]:
-    """A server with so many threads, that takes at most so many calls at a time; its address."""
+    """Serves with count threads, and at_most concurrent calls, for a block; gives its address."""
     server = grpc.server(
         ThreadPoolExecutor(count), [methods(is_async=False)], maximum_concurrent_rpcs=at_most
     )
@@ -56,7 +56,7 @@ def threads(count: int, at_most: int | None = None) -> Iterator[str]:
 
 
 def how_one_more_ends(address: str, streams: int) -> str:
-    """Opens so many streams, and tells how one more call ends."""
+    """Opens streams, makes one more call, and returns how that ends."""
     with grpc.insecure_channel(address) as channel, ExitStack() as stack:
         talk: Any = channel.stream_stream("/lesson/Talk")
         ask: Any = channel.unary_unary("/lesson/Ask")
@@ -71,7 +71,7 @@ def how_one_more_ends(address: str, streams: int) -> str:
 
 
 def _one_and_then_silence(stack: ExitStack) -> Iterator[bytes]:
-    """A message, and no more until the stack ends."""
+    """Yields a message, and no more until the stack ends."""
     ended = Event()
     stack.callback(ended.set)
     yield b"hello"
@@ -79,7 +79,7 @@ def _one_and_then_silence(stack: ExitStack) -> Iterator[bytes]:
 
 
 async def on_asyncio(streams: int) -> str:
-    """The same with a server of asyncio."""
+    """Does the same with an asyncio server."""
     server = grpc.aio.server(handlers=[methods(is_async=True)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -90,7 +90,7 @@ async def on_asyncio(streams: int) -> str:
 
 
 def outcomes() -> Iterator[tuple[str, int, str]]:
-    """Server, open streams, and how one more call ends."""
+    """Yields server, open streams, and how one more call ends."""
     for title, count, at_most, streams in (
         (f"{THREADS} threads", THREADS, None, THREADS - 1),
         (f"{THREADS} threads", THREADS, None, THREADS),

@@ -1,1 +1,1 @@
-"""A client behind a proxy: the variables, the option, the traps."""
+"""A client behind a proxy: the variables, the options, what is ignored."""

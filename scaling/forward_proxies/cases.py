@@ -1,4 +1,4 @@
-"""Shows when a call goes through a proxy: each case sets variables and options.
+"""Shows when a call uses a forward proxy: each case sets variables and options.
 
 Run it:
 
@@ -111,15 +111,17 @@ ALWAYS: Options = [
 
 
 class Result(NamedTuple):
-    """What the proxies were asked to connect to, and how the calls went."""
+    """The targets of the proxies' CONNECT requests, and how the calls ended."""
 
     connects: list[str]
     outcome: str
 
 
 class Stage:
-    """What the words stand for: PORT is that of a server on localhost. ONE is its address, TWO that
-    of another. PROXY lets everybody pass, LOCKED wants a login, and at DEAD nobody listens.
+    """Servers and proxies, and the words that stand for them in a case.
+
+    PORT is that of a server on localhost, ONE its address, TWO that of another server. PROXY is a
+    proxy for everybody, LOCKED one that needs a login, and nothing listens at DEAD.
     """
 
     def __init__(self, stack: ExitStack) -> None:
@@ -140,7 +142,7 @@ class Stage:
             self._words[name] = f"127.0.0.1:{stack.enter_context(running(proxy))}"
 
     def play(self, case: Case) -> Result:
-        """Makes calls on a new channel."""
+        """Makes the calls of a case on a new channel."""
         self._reports.clear()
         variables = {name: self._filled(value) for name, value in case.environment.items()}
         options = [
@@ -171,7 +173,7 @@ class Stage:
 
 @contextmanager
 def only(variables: Environment) -> Iterator[None]:
-    """Sets variables, and takes away all others that tell of proxies."""
+    """Sets variables, and removes all others about proxies, for a block."""
     before = {name: os.environ.pop(name) for name in list(os.environ) if "proxy" in name.lower()}
     os.environ.update(variables)
     try:

@@ -1,10 +1,10 @@
-"""A proxy that opens tunnels, as companies have them, and prints each request.
+"""A forward proxy, as companies have them: opens tunnels, and prints each request.
 
 Run it:
 
     python -m scaling.forward_proxies.connect_proxy --port 3128 --login ada:secret
 
-It knows CONNECT, the one method that gRPC uses. Ends with Ctrl-C.
+It knows CONNECT, the one method that gRPC uses. Ctrl-C or SIGTERM ends it.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import asyncio
 import base64
 import contextlib
 import re
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,12 +22,12 @@ from functools import partial
 from production.calling import addresses
 
 Report = Callable[[str], object]
-"""Is told one line about each request."""
+"""Called with one line about each request."""
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class ConnectProxy:
-    """Opens tunnels for anybody, or for who knows the login, NAME:PASSWORD."""
+    """Opens tunnels for anybody, or only for clients that send the login, NAME:PASSWORD."""
 
     def __init__(
         self, report: Report, login: str = "", hosts: Mapping[str, str] | None = None
@@ -36,7 +37,7 @@ class ConnectProxy:
         self._hosts = hosts or {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.sent = bytearray()
-        """What clients have sent through tunnels."""
+        """The bytes that clients have sent through tunnels."""
 
     async def start(self, address: str) -> tuple[asyncio.Server, int]:
         """Listens on HOST:PORT (port 0 takes any); returns the server and its port."""
@@ -69,7 +70,7 @@ class ConnectProxy:
                     await self._tunnel((reader, writer), there)
 
     async def _connect(self, method: str, target: str, head: str) -> tuple[str, Stream | None]:
-        """The status to answer, and the connection to the target if there is one."""
+        """Returns the status to answer, and the connection to the target if there is one."""
         if method != "CONNECT":
             return "405 Method Not Allowed", None
         if self._secret and f"\r\nProxy-Authorization: Basic {self._secret}\r\n" not in head:
@@ -82,7 +83,7 @@ class ConnectProxy:
             return "502 Bad Gateway", None
 
     async def _tunnel(self, client: Stream, target: Stream) -> None:
-        """Passes bytes on, until one side ends."""
+        """Passes bytes on until one side ends."""
         ways = [
             asyncio.create_task(self._pass_on(client[0], target[1], self.sent)),
             asyncio.create_task(self._pass_on(target[0], client[1], bytearray())),
@@ -120,12 +121,16 @@ def running(proxy: ConnectProxy) -> Iterator[int]:
 
 
 async def serve(port: int, login: str) -> None:
-    """Serves until it is cancelled."""
+    """Serves until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    # Without a handler, Linux ignores SIGTERM for process 1 of a container.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     proxy = ConnectProxy(partial(print, flush=True), login)
     server, port = await proxy.start(f"127.0.0.1:{port}")
     print(f"listening on 127.0.0.1:{port}", flush=True)
     try:
-        await asyncio.Event().wait()
+        await stop.wait()
     finally:
         await proxy.stop(server)
 
@@ -133,15 +138,13 @@ async def serve(port: int, login: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Open tunnels for clients.")
     parser.add_argument("--port", type=addresses.port, default=3128, help="(default: %(default)s)")
-    # A real proxy reads it from a file: what is typed here, every user of the machine can see.
-    parser.add_argument("--login", default="", help="NAME:PASSWORD (default: none is asked for)")
+    # A real proxy reads it from a file: every user of a machine can see a process's arguments.
+    parser.add_argument("--login", default="", help="NAME:PASSWORD (default: no login is needed)")
     args = parser.parse_args()
     try:
         asyncio.run(serve(args.port, args.login))
     except OSError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ MESSAGE = "the price is 42"
 
 
 class Observation(NamedTuple):
-    """What a proxy was told, what its tunnel began with, and whether it could read our message."""
+    """A proxy's requests, the first bytes of its tunnel, and whether it could read our message."""
 
     requests: list[str]
     beginning: bytes
@@ -32,7 +32,7 @@ class Observation(NamedTuple):
 
 
 def look(*, tls: bool) -> Observation:
-    """Makes a call through a proxy that looks into its tunnels."""
+    """Makes a call through a proxy that reads the bytes in its tunnel."""
     authority = Authority.make("an authority")
     certificate, key = authority.issue(SERVER)
     requests: list[str] = []

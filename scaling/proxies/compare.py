@@ -5,7 +5,7 @@ Run it:
     python -m scaling.proxies.compare
 
 Three backends, one client channel. A backend is killed (SIGKILL), another drained (SIGTERM), each
-with calls in flight. The backends count what begins, so what is run twice shows.
+with calls in flight. The backends report each call that begins, so a call that runs twice shows.
 """
 
 import argparse
@@ -33,19 +33,19 @@ SECONDS = 30
 
 
 class Outcome(NamedTuple):
-    """What a way gave."""
+    """The outcome of a way to balance."""
 
     spread: list[int]
     """Calls per backend, most first."""
     killed_in_flight: int
-    """Calls on the backend that was killed."""
+    """Calls in flight on the backend that was killed."""
     killed_lost: int
     run_twice: int
     drained_lost: int
 
 
 class Backends:
-    """Three backends, and the calls that begin at each."""
+    """Three backends, and a queue of the calls that begin at each."""
 
     def __init__(self, stack: ExitStack, flags: tuple[str, ...]) -> None:
         self.begun: queue.Queue[tuple[str, str]] = queue.Queue()
@@ -62,7 +62,7 @@ class Backends:
             self.begun.put((process.name, line.split()[1]))
 
     def begins(self, kind: str, count: int) -> Counter[str]:
-        """Waits until so many calls of a kind have begun; how many at which backend."""
+        """Waits until count calls of a kind have begun; counts them by backend."""
         found: Counter[str] = Counter()
         while found.total() < count:
             name, message = self.begun.get(timeout=SECONDS)
@@ -70,7 +70,7 @@ class Backends:
         return found
 
     def all_begun(self) -> Counter[str]:
-        """How often each call has begun that nobody has asked about."""
+        """Counts how often each further call has begun."""
         found: Counter[str] = Counter()
         while not self.begun.empty():
             found[self.begun.get()[1]] += 1
@@ -96,7 +96,7 @@ def outcome(way: Way, certs: Path) -> Outcome:
 
 
 def warm_up(stub: EchoServiceStub, backends: Backends) -> None:
-    """Calls until each backend has served, or often enough to know that one never will.
+    """Makes calls until each backend has served, or it is clear that one never will.
 
     On a busy machine connections to some of them take longer than the first calls.
     """
@@ -113,7 +113,7 @@ def call(stub: EchoServiceStub, message: str, delay: float) -> Any:
 
 
 def drain(stub: EchoServiceStub, backends: Backends) -> int:
-    """Tells a backend to stop while it has calls, and goes on calling: how many are lost."""
+    """Stops a backend that has calls in flight, and makes more calls; returns how many are lost."""
     calls = [call(stub, f"drain{number}", 0.5) for number in range(IN_FLIGHT)]
     name, _ = backends.begins("drain", IN_FLIGHT).most_common(1)[0]
     process = backends.processes.pop(name).program
@@ -126,7 +126,7 @@ def drain(stub: EchoServiceStub, backends: Backends) -> int:
 
 
 def kill(stub: EchoServiceStub, backends: Backends) -> tuple[int, int, int]:
-    """Kills a backend that has calls: how many it had, how many are lost, how many run twice."""
+    """Kills a backend; returns how many calls it had, how many are lost, how many run twice."""
     calls = [call(stub, f"kill{number}", 1) for number in range(IN_FLIGHT)]
     name, in_flight = backends.begins("kill", IN_FLIGHT).most_common(1)[0]
     backends.processes.pop(name).program.kill()

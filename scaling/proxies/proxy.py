@@ -4,16 +4,19 @@ Run it:
 
     python -m scaling.proxies.proxy envoy --port 8443 --backends localhost:50051,localhost:50052
 
-TLS ends at the proxy, which has the certificates of `make certs`; tcp forwards the bytes as they
-come. Ctrl-C ends it.
+TLS ends at the proxy, with the certificates of `make certs`; tcp forwards bytes as they come.
+Ctrl-C ends it.
 """
 
 import argparse
+import re
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
@@ -40,17 +43,38 @@ class Engine(NamedTuple):
 
 ENGINES = {
     "envoy": Engine(
-        "Envoy", "envoy", "envoy.yaml", ("--use-dynamic-base-id", "--log-level", "error", "-c")
+        # Without hot restart, several can run on one machine, and leave nothing in /dev/shm.
+        "Envoy",
+        "envoy",
+        "envoy.yaml",
+        ("--disable-hot-restart", "--log-level", "error", "-c"),
     ),
     "nginx": Engine("nginx", "nginx", "nginx.conf", ("-c",)),
     "haproxy": Engine("HAProxy", "haproxy", "haproxy.cfg", ("-db", "-q", "-f")),
     "tcp": Engine("TCP", "haproxy", "tcp.cfg", ("-db", "-q", "-f"), has_tls=False),
 }
-"""What --help, the comparison and the rolling restart know of. INSTALL has the programs, too."""
+"""The proxies of --help, the comparison and the rolling restart. Their programs are in INSTALL."""
+
+LISTEN = re.compile(r"(?P<listen>listen .* ssl)(?P<options>.*;)\n *http2 on;.*")
+HTTP2_DIRECTIVE = (1, 25, 1)
+"""The first version of nginx with `http2 on;`. It deprecates `http2` after `listen`."""
+
+
+def for_version(template: str, version: str) -> str:
+    """Returns nginx.conf as this version of nginx, such as 1.22.1, reads it."""
+    if tuple(map(int, version.split("."))) >= HTTP2_DIRECTIVE:
+        return template
+    return LISTEN.sub(r"\g<listen> http2\g<options>", template)
+
+
+def nginx_version(program: str) -> str:
+    """Returns the version of an nginx, such as 1.22.1."""
+    printed = subprocess.run([program, "-v"], check=True, capture_output=True, text=True).stderr
+    return printed.partition("nginx/")[2].split()[0]
 
 
 def render(template: str, backends: Sequence[Address], **blanks: object) -> str:
-    """Fills in the blanks of a template, and repeats each line with a backend for every one."""
+    """Fills in the blanks of a template, and repeats each line with ${BACKEND_...} per backend."""
     text = ""
     for line in template.splitlines(keepends=True):
         if "${BACKEND_" in line and not line.lstrip().startswith("#"):
@@ -73,12 +97,12 @@ def running(
     port: int,
     backends: Sequence[Address],
     certs: Path,
-    change: tuple[str, str] = ("", ""),
+    changes: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """Runs a proxy for a block; gives its address. Port 0 takes any. change is a text of its
-    configuration and the substitute for it.
+    """Runs a proxy for a block; gives its address. Port 0 takes any. changes are texts of its
+    configuration and what replaces them.
 
-    Raises AbsentError, or RuntimeError if it does not start.
+    Raises AbsentError, RuntimeError if it does not start, or ValueError if a text is not there.
     """
     engine = ENGINES[name]
     program = programs.find(engine.program)
@@ -89,14 +113,32 @@ def running(
         if engine.has_tls:
             bundle.write_bytes(certificate.read_bytes() + key.read_bytes())
         port = port or _free_port()
-        template = (Path(__file__).parent / engine.config).read_text().replace(*change)
+        template = (Path(__file__).parent / engine.config).read_text()
+        for text, substitute in (changes or {}).items():
+            if text not in template:
+                raise ValueError(f"{engine.config} does not contain {text!r}")
+            template = template.replace(text, substitute)
+        if engine.program == "nginx":
+            template = for_version(template, nginx_version(program))
         blanks = {"CERTIFICATE": certificate, "KEY": key, "BUNDLE": bundle, "FOLDER": folder}
         config = folder / engine.config
         config.write_text(render(template, backends, PORT=port, **blanks))
-        command = [program, *engine.arguments, str(config)]
+        command = [*_with_parent(), program, *engine.arguments, str(config)]
         with child(command) as process:
-            wait_until_connected(process, (HOST, port))
+            try:
+                wait_until_connected(process, (HOST, port))
+            except RuntimeError:
+                raise RuntimeError(f"{engine.program} does not start; see above") from None
             yield f"{HOST}:{port}"
+
+
+def _with_parent() -> list[str]:
+    """Returns what starts a program so that it ends even if the thread that starts it is killed.
+
+    A killed program cannot end its child, and nginx and HAProxy survive the hang-up of a terminal.
+    """
+    setpriv = shutil.which("setpriv")  # Linux has it.
+    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
 
 
 def _free_port() -> int:
@@ -106,7 +148,7 @@ def _free_port() -> int:
 
 
 def split(value: str) -> list[Address]:
-    """Splits HOST:PORT,HOST:PORT,…"""
+    """Splits HOST:PORT,HOST:PORT,…; raises argparse.ArgumentTypeError."""
     return [addresses.argument(addresses.target(each.strip())) for each in value.split(",")]
 
 

@@ -5,7 +5,7 @@ Run it:
     python -m scaling.proxies.rolling_restart
 
 Three backends share a database. They are restarted twice: by SIGTERM, so that they drain, and by
-SIGKILL. All ways of balancing stand before the same backends at the same time.
+SIGKILL. All ways to balance are in front of the same backends at the same time.
 """
 
 import argparse
@@ -35,12 +35,12 @@ from scaling.proxies.ways import PLAIN, Target
 CALLERS = 4
 """Of each way."""
 READY_SECONDS = 1.5
-"""Between two restarts: so long may a way take to find that a backend is back."""
+"""Between two restarts, so that each way notices that a backend is back."""
 START_SECONDS = 60
 
 
 class Loss(NamedTuple):
-    """What a way has seen during a round of restarts."""
+    """Calls of a way to balance during a round of restarts."""
 
     calls: int
     lost: Counter[str]
@@ -76,7 +76,7 @@ class Backend:
         self.port = int(address.rpartition(":")[2])
 
     def drain(self) -> None:
-        """Lets it finish what it has begun."""
+        """Stops it by SIGTERM, which lets it finish the calls in flight."""
         if self._process:
             self._process.terminate()
             self._process.wait(START_SECONDS)
@@ -88,7 +88,7 @@ class Backend:
 
 
 async def call(channel: grpc.aio.Channel, seen: Counter[str]) -> None:
-    """Calls again and again, and counts how the calls end."""
+    """Makes calls without a pause, and counts how they end."""
     stub = ContactServiceStub(channel)
     while True:
         try:
@@ -107,7 +107,7 @@ async def restart_all(backends: list[Backend], *, drained: bool) -> None:
 
 
 async def losses(targets: dict[str, Target], backends: list[Backend]) -> list[dict[str, Loss]]:
-    """What each way loses: when backends drain, and when they are killed."""
+    """Returns what each way loses when backends drain, and when they are killed."""
     found = []
     async with AsyncExitStack() as stack:
         channels = {
@@ -133,7 +133,7 @@ async def losses(targets: dict[str, Target], backends: list[Backend]) -> list[di
 
 
 def run() -> tuple[dict[str, Loss], dict[str, Loss], dict[str, str]]:
-    """Losses with and without drain, and the ways that are absent, with what brings them."""
+    """Returns losses with and without drain, and the absent ways, with how to install them."""
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder, absent = Path(temporary), {}
         certificates.make(folder)

@@ -1,7 +1,7 @@
 """The ways to balance that the lessons compare: in the client, and by each proxy of proxy.py."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,25 +19,25 @@ SAFE = "retry_on: connect-failure,refused-stream"
 
 
 class Way(NamedTuple):
-    """In the client, or by a proxy with a change of its configuration: a text, its substitute."""
+    """In the client, or by a proxy, perhaps with texts of its configuration replaced."""
 
     title: str
     engine: str = ""
-    change: tuple[str, str] = ("", "")
+    changes: Mapping[str, str] | None = None
     backend: tuple[str, ...] = ()
     """Flags for the backends."""
 
 
 VARIANTS = {
-    "envoy": [Way("Envoy, retry_on: reset", "envoy", (SAFE, f"{SAFE},reset"))],
+    "envoy": [Way("Envoy, retry_on: reset", "envoy", {SAFE: f"{SAFE},reset"})],
     "nginx": [
-        Way("nginx, non_idempotent", "nginx", ("error timeout;", "error timeout non_idempotent;"))
+        Way("nginx, non_idempotent", "nginx", {"error timeout;": "error timeout non_idempotent;"})
     ],
     "haproxy": [
         Way(
             "HAProxy, retry all",
             "haproxy",
-            ("retry-on conn-failure", "retry-on all-retryable-errors"),
+            {"retry-on conn-failure": "retry-on all-retryable-errors"},
         )
     ],
     "tcp": [Way("TCP, max age 0.2 s", "tcp", backend=("--max-connection-age-ms=200",))],
@@ -59,7 +59,7 @@ class Target(NamedTuple):
 
 @contextmanager
 def target(way: Way, backends: Sequence[str], certs: Path) -> Iterator[Target]:
-    """Gives the target of calls that this way balances. Runs its proxy, if it has one, for a block.
+    """Gives the target of calls that a way balances. Runs its proxy, if it has one, for a block.
 
     Raises AbsentError, or RuntimeError if the proxy does not start.
     """
@@ -68,7 +68,7 @@ def target(way: Way, backends: Sequence[str], certs: Path) -> Iterator[Target]:
         return
     authority = grpc.ssl_channel_credentials((certs / "ca.pem").read_bytes())
     parsed = [addresses.parse(backend) for backend in backends]
-    with proxy.running(way.engine, 0, parsed, certs, way.change) as address:
+    with proxy.running(way.engine, 0, parsed, certs, way.changes) as address:
         yield Target(address, authority if ENGINES[way.engine].has_tls else None)
 
 

@@ -3,18 +3,28 @@
 import dataclasses
 import json
 import signal
+import time
 from contextlib import ExitStack
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from protos.echo.v1.echo_pb2 import EchoRequest
 from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 from scaling import backend
-from scaling.balancing import arrivals, callers, losses, mistakes, policies, weights
+from scaling.balancing import (
+    arrivals,
+    callers,
+    losses,
+    mistakes,
+    out_of_band,
+    policies,
+    weights,
+)
 from scaling.balancing.callers import channel_to, policy, shares, who
 from scaling.balancing.name_server import NameServer
-from scaling.balancing.v1.load_report_pb2 import LoadReport
+from scaling.balancing.v1.load_report_pb2 import LoadReport, LoadReportRequest
 from tests.conftest import absent
 
 
@@ -56,7 +66,7 @@ def test_round_robin_is_even(target, name):
 @pytest.mark.parametrize(
     ("hosts", "even"), [(policies.HOSTS, [10, 10, 10]), (("127.0.0.1",), [30, 0, 0])]
 )
-def test_round_robin_knows_the_addresses_that_dns_tells(stack, port, hosts, even):
+def test_round_robin_uses_the_addresses_in_the_dns(stack, port, hosts, even):
     names = stack.enter_context(NameServer({"echo.example": hosts}))
     case = policies.Case("", "", policy("round_robin"))
 
@@ -100,7 +110,7 @@ SILENT = (weights.silent, 0)
     ("backends", "expected"),
     [
         pytest.param(
-            [(weights.says(u), 0) for u in (0.2, 0.4, 0.8)], [80, 40, 20], id="utilization"
+            [(weights.reports(u), 0) for u in (0.2, 0.4, 0.8)], [80, 40, 20], id="utilization"
         ),
         pytest.param(
             [reports(cpu_utilization=u, rps_fractional=9) for u in (0.2, 0.4, 0.8)],
@@ -108,14 +118,16 @@ SILENT = (weights.silent, 0)
             id="cpu",
         ),
         pytest.param(
-            [(weights.says(0.2, eps=e), 0) for e in (0, 20, 60)], [80, 40, 20], id="errors"
+            [(weights.reports(0.2, eps=e), 0) for e in (0, 20, 60)], [80, 40, 20], id="errors"
         ),
         pytest.param(
-            [(weights.says(0.2), 0), (weights.says(0.4), 0), SILENT], [62, 31, 47], id="silent"
+            [(weights.reports(0.2), 0), (weights.reports(0.4), 0), SILENT],
+            [62, 31, 47],
+            id="silent",
         ),
-        pytest.param([(weights.says(0.2), 0), SILENT, SILENT], [47, 47, 47], id="only one"),
+        pytest.param([(weights.reports(0.2), 0), SILENT, SILENT], [47, 47, 47], id="only one"),
         pytest.param(
-            [(weights.says(u, rps=0), 0) for u in (0.2, 0.4, 0.8)], [47, 47, 47], id="no rps"
+            [(weights.reports(u, rps=0), 0) for u in (0.2, 0.4, 0.8)], [47, 47, 47], id="no rps"
         ),
     ],
 )
@@ -124,7 +136,7 @@ def test_calls_follow_the_reports(backends, expected):
 
 
 def test_reports_do_not_count_for_ten_seconds_by_default():
-    by = weights.served([(weights.says(u), 0) for u in (0.2, 0.4, 0.8)], {})
+    by = weights.served([(weights.reports(u), 0) for u in (0.2, 0.4, 0.8)], {})
 
     assert [by[name] for name in weights.NAMES] == pytest.approx([47] * 3, abs=4)
 
@@ -134,6 +146,41 @@ def test_what_takes_longer_gets_fewer_calls():
     a, b, c = weighted(*meters)
 
     assert a > b > c
+
+
+def test_calls_follow_reports_out_of_band_when_they_change(stack):
+    a, b, c = (out_of_band.LoadReports(utilization) for utilization in (0.2, 0.4, 0.8))
+    channel = out_of_band.start(stack, (a, b, c))
+    out_of_band.settled(channel, (80, 40, 20))
+    a.utilization, c.utilization = c.utilization, a.utilization
+
+    assert out_of_band.settled(channel, (20, 40, 80)).total() == out_of_band.CALLS
+
+
+def test_a_backend_without_reports_out_of_band_gets_the_mean_weight(stack):
+    a, b = (out_of_band.LoadReports(utilization) for utilization in (0.2, 0.4))
+
+    assert out_of_band.settled(out_of_band.start(stack, (a, b, None)), (62, 31, 47))
+
+
+def test_a_stream_of_reports_comes_as_often_as_its_client_asks_for(serve):
+    reports = out_of_band.LoadReports(0.5)
+    address = serve(
+        lambda address: backend.start(address, "a", handlers=[reports.handler()]),
+    )
+    with channel_to(address) as channel:
+        stream = channel.unary_stream(
+            f"/{out_of_band.SERVICE}/StreamCoreMetrics",
+            LoadReportRequest.SerializeToString,
+            LoadReport.FromString,
+        )(LoadReportRequest(report_interval=Duration(nanos=300_000_000)))
+        started = time.monotonic()
+        received = [next(stream) for _ in range(3)]
+        took = time.monotonic() - started
+        stream.cancel()
+
+    assert received == [LoadReport(application_utilization=0.5, rps_fractional=100)] * 3
+    assert took >= 0.9
 
 
 def test_a_report_leaves_other_trailers_alone():
@@ -148,7 +195,7 @@ def test_a_report_leaves_other_trailers_alone():
         "127.0.0.1:0",
         "a",
         servicer=Trailing("a", print),
-        interceptors=[weights.Reporter(weights.says(0.5))],
+        interceptors=[weights.Reporter(weights.reports(0.5))],
     )
     with channel_to(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as caught:
         who(channel)
@@ -185,7 +232,7 @@ def test_nothing_is_lost_when_a_backend_is_drained_and_its_clients_check_health(
     assert happen(signal.SIGTERM, "healthCheckConfig").lost == 0
 
 
-def test_a_backend_that_hangs_goes_on_to_cost_calls(happen):
+def test_a_backend_that_hangs_still_gets_calls(happen):
     assert happen(signal.SIGSTOP).lost > 6
 
 
@@ -194,11 +241,11 @@ def test_keepalive_notices_a_backend_that_hangs(happen):
     assert happen(signal.SIGSTOP, "keepalive", after=10.0, timeout=5.0).noticed is not None
 
 
-def test_who_is_not_serving_is_asked_all_the_same_without_health_checks(happen):
+def test_without_health_checks_a_backend_that_is_not_serving_gets_calls(happen):
     assert happen(signal.SIGUSR1).victim > 6
 
 
-def test_health_checks_keep_calls_from_who_is_not_serving(happen):
+def test_health_checks_keep_calls_from_a_backend_that_is_not_serving(happen):
     result = happen(signal.SIGUSR1, "healthCheckConfig", after=5.0)
 
     assert result.noticed is not None
@@ -238,7 +285,7 @@ def test_a_new_record_is_not_found_while_connections_last():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("port", "patient")
-def test_a_channel_asks_for_a_name_once_in_30_seconds():
+def test_a_channel_resolves_a_name_at_most_once_in_30_seconds():
     result = arrivals.arrive(case("the same, connections end after 0.5 s"))
 
     assert result.seconds > 25
@@ -259,15 +306,15 @@ def outcomes():
 @pytest.mark.parametrize(
     ("title", "expected"),
     [
-        ("not known", "error:No known policies in list: fastest]"),
-        ("not known, then known", "calls are spread"),
+        ("unknown policy", "error:No known policies in list: fastest]"),
+        ("unknown, then known", "calls are spread"),
         ("upper case", "error:No known policies in list: ROUND_ROBIN]"),
-        ("no list", "error:type should be array]"),
+        ("not a list", "error:type should be array]"),
         ("two in one", "error:oneOf violation]"),
         ("key misspelt", "all calls go to one backend"),
         ("the old key", "calls are spread"),
-        ("no JSON", "JSON parsing failed: [JSON parse error at index 1]"),
-        ("an option, not known", "all calls go to one backend"),
+        ("not JSON", "JSON parsing failed: [JSON parse error at index 1]"),
+        ("unknown, as an option", "all calls go to one backend"),
         ("a list without ipv4:", "Misformatted domain name]"),
         ("a list of names", "the target uri is not valid: "),
         ("no such name", "Domain name not found]"),
@@ -310,7 +357,7 @@ def test_ring_hash_needs_a_variable_and_then_binds_a_caller_to_a_backend(spawn, 
 
 
 def test_a_backend_drains_on_sigterm(stack):
-    """What is under way is finished, and the process ends."""
+    """Calls in flight are finished, and the process ends."""
     (process,) = stack.enter_context(backend.processes(["a"], losses.PAUSE)).values()
     with channel_to(process.address) as channel:
         assert shares(channel, 1) == {"a": 1}

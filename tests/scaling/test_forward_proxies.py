@@ -2,10 +2,14 @@
 
 import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 
 import grpc
+import psutil
 import pytest
 
 from production.development import echo_server
@@ -14,6 +18,7 @@ from protos.echo.v1.echo_pb2_grpc import EchoServiceStub
 from scaling.forward_proxies import cases, tls_tunnel
 from scaling.forward_proxies.cases import only
 from scaling.forward_proxies.connect_proxy import ConnectProxy, running
+from tests.conftest import ROOT, WAIT, absent
 
 CASES = {str(case): case for group in cases.GROUPS.values() for case in group}
 EXPECTED = [
@@ -172,10 +177,31 @@ def test_an_asyncio_channel_goes_by_the_proxy_too(serve, run_async):
     assert requests == [f"CONNECT {address}: 200 Connection established"]
 
 
-def test_the_proxy_as_a_program_ends_with_ctrl_c(spawn_server):
-    process, address = spawn_server("-m", "scaling.forward_proxies.connect_proxy", "--port", "0")
+PROXY = "-m", "scaling.forward_proxies.connect_proxy", "--port", "0"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_proxy_as_a_program_ends_by_a_signal(spawn_server, number):
+    process, address = spawn_server(*PROXY)
 
     assert address.startswith("127.0.0.1:")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.wait(60) == 0
     assert process.stderr.read() == ""
+
+
+def test_sigterm_ends_the_proxy_as_process_1():
+    """The kernel ignores it there, as in a container, unless the program handles it."""
+    unshare = ["unshare", "--pid", "--fork", "--kill-child"]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], check=False).returncode:
+        absent("namespaces of process ids (root)")
+    with subprocess.Popen(
+        [*unshare, sys.executable, *PROXY], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as outside:
+        try:
+            assert outside.stdout.readline().startswith("listening on ")
+            (inside,) = psutil.Process(outside.pid).children()
+            inside.terminate()
+            assert outside.wait(WAIT) == 0
+        finally:
+            outside.kill()

@@ -30,20 +30,22 @@ def tried(title, certs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("title", ["client, round_robin", "Envoy", "nginx", "HAProxy"])
-def test_calls_are_spread_and_what_dies_in_flight_is_lost_and_not_run_twice(title, certs):
+def test_calls_are_spread_and_calls_in_flight_on_a_dead_backend_are_lost_and_not_run_twice(
+    title, certs
+):
     seen = tried(title, certs)
 
     assert sum(seen.spread) == compare.CALLS
     assert max(seen.spread) - min(seen.spread) <= 4
     assert seen.killed_lost == seen.killed_in_flight > 0
     assert seen.run_twice == 0
-    # Who does not ask for health may have a call under way in the instant of `server.stop()`.
+    # Without health checks a call may arrive in the instant of `server.stop()`.
     assert seen.drained_lost <= (2 if title in {"nginx", "HAProxy"} else 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("title", ["Envoy, retry_on: reset", "HAProxy, retry all"])
-def test_a_proxy_that_is_told_to_replays_what_had_begun(title, certs):
+def test_a_proxy_that_is_configured_to_retries_calls_that_had_begun(title, certs):
     seen = tried(title, certs)
 
     assert seen.run_twice > 0
@@ -51,7 +53,7 @@ def test_a_proxy_that_is_told_to_replays_what_had_begun(title, certs):
 
 
 @pytest.mark.slow
-def test_nginx_replays_nothing_whatever_it_is_told(certs):
+def test_nginx_retries_nothing_however_it_is_configured(certs):
     seen = tried("nginx, non_idempotent", certs)
 
     assert (seen.run_twice, seen.killed_lost) == (0, seen.killed_in_flight)
@@ -73,7 +75,7 @@ def test_connections_that_end_of_age_are_spread(certs):
 
 
 @pytest.mark.slow
-def test_a_rolling_restart_loses_nothing_for_who_asks_for_health():
+def test_a_rolling_restart_loses_no_calls_of_clients_and_proxies_that_check_health():
     drained, killed, missing = rolling_restart.run()
 
     if os.environ.get("TOUR_REQUIRE") == "all":
@@ -92,7 +94,7 @@ def test_the_program_of_every_proxy_can_be_installed():
     assert {engine.program for engine in ENGINES.values()} <= INSTALL.keys()
 
 
-def test_a_line_for_a_backend_stands_for_each():
+def test_a_line_for_a_backend_is_repeated_for_each():
     server = "  server ${BACKEND_NAME} ${BACKEND_ADDRESS} # ${BACKEND_HOST} ${BACKEND_PORT}\n"
     template = "# ${BACKEND_HOST}\nlisten ${PORT}\n" + server
 

@@ -22,15 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&scaling/balancing/v1/load_report.proto\x12\x14scaling.balancing.v1\"w\n\nLoadReport\x12\x17\n\x0f\x63pu_utilization\x18\x01 \x01(\x01\x12\x16\n\x0erps_fractional\x18\x06 \x01(\x01\x12\x0b\n\x03\x65ps\x18\x07 \x01(\x01\x12\x1f\n\x17\x61pplication_utilization\x18\t \x01(\x01J\x04\x08\x02\x10\x06J\x04\x08\x08\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&scaling/balancing/v1/load_report.proto\x12\x14scaling.balancing.v1\x1a\x1egoogle/protobuf/duration.proto\"w\n\nLoadReport\x12\x17\n\x0f\x63pu_utilization\x18\x01 \x01(\x01\x12\x16\n\x0erps_fractional\x18\x06 \x01(\x01\x12\x0b\n\x03\x65ps\x18\x07 \x01(\x01\x12\x1f\n\x17\x61pplication_utilization\x18\t \x01(\x01J\x04\x08\x02\x10\x06J\x04\x08\x08\x10\t\"G\n\x11LoadReportRequest\x12\x32\n\x0freport_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'scaling.balancing.v1.load_report_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOADREPORT']._serialized_start=64
-  _globals['_LOADREPORT']._serialized_end=183
+  _globals['_LOADREPORT']._serialized_start=96
+  _globals['_LOADREPORT']._serialized_end=215
+  _globals['_LOADREPORTREQUEST']._serialized_start=217
+  _globals['_LOADREPORTREQUEST']._serialized_end=288
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,1 @@
+"""How many cores, machines and databases a rate of calls needs."""
