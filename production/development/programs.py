@@ -14,14 +14,17 @@ from pathlib import Path
 APT = "apt install "
 INSTALL = {
     "buf": "pip install buf-bin",
+    "buildah": "apt install buildah",
     "curl": "apt install curl",
     "envoy": "make engines",
     "haproxy": "apt install haproxy",
     "initdb": "apt install postgresql",
+    "mmdebstrap": "apt install mmdebstrap",
     "nginx": "apt install nginx-light",
     "pg_basebackup": "apt install postgresql",
     "pgbouncer": "apt install pgbouncer",
     "pg_dump": "apt install postgresql",
+    "podman": "apt install podman",
     "postgres": "apt install postgresql",
     "rest-gateway": "make gateway",
     "tinyproxy": "apt install tinyproxy-bin",
