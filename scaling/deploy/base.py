@@ -18,7 +18,8 @@ from production.development import programs
 from production.development.programs import AbsentError
 
 SUITE = "bookworm"
-PACKAGES = "python3,python3-venv,ca-certificates"
+PACKAGES = "python3,python3-venv,ca-certificates,libstdc++6"
+"""The last is what wheels with C++ need, such as grpcio."""
 UNUSED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
 ENVIRONMENT = Path(grpc.__file__).parents[4]
 """The virtual environment with the packages, also of a session that has one of its own."""

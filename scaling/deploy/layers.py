@@ -17,17 +17,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}")
 SECRET = re.compile(
-    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}"
-    rb"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"  # A JSON web token.
+    PRIVATE_KEY.pattern + rb"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"  # A JSON web token.
     rb"|\b[a-z][a-z+]*://[\w.-]+:[^\s/@{}$<>'\"%]{3,}@[a-z\d]"  # A URL with a password.
 )
 SECRET_NAME = re.compile(
     r"(^|/)(\.git|\.ssh|\.env|\.netrc|\.pgpass|\.pypirc|pip\.conf|[^/]+\.(key|token|db))$"
 )
+EXAMPLES = re.compile(r"^/usr/|/site-packages/")
+"""Where packages are: their documentation has passwords and tokens as examples."""
 SEARCHED_BYTES = 1 << 20
 """The most that is searched of a file: what is longer is a library."""
-OTHERS_WRITE, SET_ID = stat.S_IWOTH, stat.S_ISUID | stat.S_ISGID
+SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 class Report(NamedTuple):
@@ -55,15 +57,20 @@ def examine(archive: Path) -> Report:
             manifest = json.load(_open(image, _blob(index["manifests"][0])))
             config = json.load(_open(image, _blob(manifest["config"])))
             layers = [_blob(layer) for layer in manifest["layers"]]
-            report = Report(config, 0, _in_config(config), [], [])
+            size, secrets, modes = 0, _in_config(config), dict[str, int]()
             for layer in layers:
                 with tarfile.open(fileobj=_open(image, layer)) as files:
                     for file in files:
-                        report = report._replace(bytes=report.bytes + file.size)
-                        _look(files, file, report)
+                        path = f"/{file.name.removeprefix('./').rstrip('/')}"
+                        size += file.size
+                        secrets += [f"{path}: {what}" for what in _secrets(files, file, path)]
+                        # A later layer's counts.
+                        modes[path] = _bits(file)
     except (KeyError, IndexError, ValueError, tarfile.TarError) as error:
         raise ImageError(f"{archive} is not an OCI archive: {error}") from None
-    return report
+    writable = sorted(path for path, mode in modes.items() if mode & stat.S_IWOTH)
+    set_id = sorted(path for path, mode in modes.items() if mode & SET_ID)
+    return Report(config, size, secrets, writable, set_id)
 
 
 def _blob(descriptor: dict[str, Any]) -> str:
@@ -81,23 +88,20 @@ def _in_config(config: dict[str, Any]) -> list[str]:
     return [f"config: {text}" for text in texts if SECRET.search(text.encode())]
 
 
-def _look(files: tarfile.TarFile, file: tarfile.TarInfo, report: Report) -> None:
-    path = f"/{file.name.removeprefix('./').rstrip('/')}"
-    if file.issym() or file.islnk():
-        return
-    if file.mode & OTHERS_WRITE and not file.ischr():
-        report.writable.append(path)
-    if file.isfile() and file.mode & SET_ID:
-        report.set_id.append(path)
-    report.secrets.extend(f"{path}: {what}" for what in _secrets(files, file, path))
+def _bits(file: tarfile.TarInfo) -> int:
+    """Returns the mode of a file; of a folder, whether everybody may write."""
+    if file.isfile():
+        return file.mode
+    return file.mode & stat.S_IWOTH if file.isdir() else 0
 
 
 def _secrets(files: tarfile.TarFile, file: tarfile.TarInfo, path: str) -> Iterator[str]:
     if SECRET_NAME.search(path):
         yield "by its name"
     if file.isfile() and file.size <= SEARCHED_BYTES:
+        pattern = PRIVATE_KEY if EXAMPLES.search(path) else SECRET
         content = files.extractfile(file)
-        if content and (found := SECRET.search(content.read())):
+        if content and (found := pattern.search(content.read())):
             yield found[0][:30].decode(errors="replace")
 
 
@@ -112,7 +116,8 @@ def main() -> None:
     print(f"runs as      {run.get('User') or 'root'}")
     print(f"starts       {' '.join(run.get('Entrypoint') or run.get('Cmd') or ())}")
     print(f"ports        {' '.join(run.get('ExposedPorts', ())) or 'none'}")
-    print(f"size         {report.bytes / 1e6:.0f} MB in {len(report.config['rootfs']['diff_ids'])} layers")
+    layers = len(report.config["rootfs"]["diff_ids"])
+    print(f"size         {report.bytes / 1e6:.0f} MB in {layers} layers")
     for title, found in (
         ("writable", report.writable),
         ("set-id", report.set_id),

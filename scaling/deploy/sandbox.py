@@ -27,6 +27,7 @@ CONFIG = """
 [containers]
 # The defaults are more than a host's own limit may allow.
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+log_driver = "k8s-file"
 [engine]
 # crun refuses cgroups v1 beside v2.
 runtime = "runc"
@@ -35,10 +36,17 @@ events_logger = "none"
 """
 CGROUPS = Path("/sys/fs/cgroup")
 REMOVAL_SECONDS = 10
+LINES = 8
+ALONE = (
+    # In /run, podman's network remembers addresses.
+    ("mount", "-t", "tmpfs", "tmpfs", "/run"),
+    ("ip", "link", "set", "lo", "up"),
+)
+"""The commands that prepare namespaces with a network of their own."""
 
 
 class EngineError(Exception):
-    """buildah or podman has failed; the message is the last line that it printed."""
+    """buildah or podman has failed; the message ends with the last lines that it printed."""
 
 
 class Engine:
@@ -53,17 +61,22 @@ class Engine:
         if _is_overlay(folder):
             self._storage.append("--storage-driver=vfs")
         (folder / "networks").mkdir()
-        self._podman = [f"--network-config-dir={folder}/networks", f"--tmpdir={folder}/tmp"]
+        self._podman = [f"--network-config-dir={folder}/networks", f"--tmpdir={folder}/state"]
 
     def buildah(self, *arguments: str) -> str:
         """Returns what a command of buildah prints. Raises EngineError."""
-        return self._run("buildah", *self._storage, *arguments)
+        return self._run("buildah", *self._storage, *arguments).stdout
 
     def podman(self, *arguments: str) -> str:
         """Returns what a command of podman prints. Raises EngineError."""
-        return self._run("podman", *self._storage, *self._podman, *arguments)
+        return self._run("podman", *self._storage, *self._podman, *arguments).stdout
 
-    def _run(self, program: str, *arguments: str) -> str:
+    def logs(self, container: str) -> str:
+        """Returns what a container has printed to stdout, then to stderr. Raises EngineError."""
+        done = self._run("podman", *self._storage, *self._podman, "logs", container)
+        return (done.stdout + done.stderr).strip()
+
+    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [programs.find(program), *arguments],
             env=self._environment,
@@ -73,9 +86,9 @@ class Engine:
             check=False,
         )
         if done.returncode:
-            lines = (done.stderr or done.stdout).strip().splitlines()
-            raise EngineError(f"{program}: {lines[-1] if lines else done.returncode}")
-        return done.stdout
+            lines = (done.stderr or done.stdout).strip().splitlines()[-LINES:]
+            raise EngineError("\n".join([f"{program} {arguments[-1]}", *lines]))
+        return done
 
 
 def _is_overlay(folder: Path) -> bool:
@@ -94,7 +107,8 @@ def run(work: Callable[[Engine], None], *, has_network: bool) -> None:
     try:
         if folder := os.environ.get(FOLDER):
             if not has_network:
-                subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+                for command in ALONE:
+                    subprocess.run(command, check=True)
             work(Engine(Path(folder)))
         else:
             sys.exit(_repeat(has_network))
