@@ -69,6 +69,7 @@ def pod(workload: dict[str, Any], name: str, image: str) -> dict[str, Any]:
     template = copy.deepcopy(workload["spec"]["template"])
     spec = template["spec"]
     spec["containers"][0]["image"] = image
+    spec["containers"][0].pop("ports", None)  # podman would publish them, of all pods.
     # In place of the cluster's DNS.
     spec["hostAliases"] = [{"ip": GATEWAY, "hostnames": [API_SERVER]}]
     for volume in spec.get("volumes", ()):
