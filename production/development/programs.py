@@ -25,7 +25,7 @@ INSTALL = {
     "pg_basebackup": "apt install postgresql",
     "pgbouncer": "apt install pgbouncer",
     "pg_dump": "apt install postgresql",
-    "podman": "apt install podman",
+    "podman": "apt install podman netavark catatonit iptables iproute2",
     "postgres": "apt install postgresql",
     "promtool": "apt install prometheus",
     "rest-gateway": "make gateway",

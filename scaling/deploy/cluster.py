@@ -183,7 +183,7 @@ class Cluster:
         played["spec"]["containers"][0] |= container
         file = self.file(f"{name}.yaml")
         file.write_text(yaml.safe_dump_all([*self._objects, played]))
-        self.engine.podman("play", "kube", f"--network={NETWORK}", f"--ip={address}", str(file))
+        self.engine.play(file, f"--network={NETWORK}", f"--ip={address}")
 
     def migrate(self, address: str) -> str:
         """Runs the migration to its end; returns what it prints. Raises EngineError."""

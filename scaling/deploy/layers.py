@@ -33,12 +33,15 @@ SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 class Report(NamedTuple):
-    """What an image is, and what is found in its layers, as PATH or PATH: WHAT."""
+    """What an image is, and what is found in its layers."""
 
     config: dict[str, Any]
     bytes: int
     """Of all files, unpacked."""
+    paths: list[str]
+    """Of all files and folders."""
     secrets: list[str]
+    """As PATH: WHAT."""
     writable: list[str]
     """Files and folders that every user may write."""
     set_id: list[str]
@@ -70,7 +73,7 @@ def examine(archive: Path) -> Report:
         raise ImageError(f"{archive} is not an OCI archive: {error}") from None
     writable = sorted(path for path, mode in modes.items() if mode & stat.S_IWOTH)
     set_id = sorted(path for path, mode in modes.items() if mode & SET_ID)
-    return Report(config, size, secrets, writable, set_id)
+    return Report(config, size, sorted(modes), secrets, writable, set_id)
 
 
 def _blob(descriptor: dict[str, Any]) -> str:

@@ -6,13 +6,14 @@ killed. It needs root.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from production.development.programs import AbsentError
 
 FOLDER = "SANDBOX_FOLDER"
 """The variable that a program inside finds its folder by."""
+PODS = "pods"
+"""The file with the ids of all pods, and of their containers."""
 NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 CONFIG = """
 [containers]
@@ -70,6 +73,12 @@ class Engine:
     def podman(self, *arguments: str) -> str:
         """Returns what a command of podman prints. Raises EngineError."""
         return self._run("podman", *self._storage, *self._podman, *arguments).stdout
+
+    def play(self, file: Path, *options: str) -> None:
+        """Starts the pods of a file. Raises EngineError."""
+        printed = self.podman("play", "kube", *options, str(file))
+        with (self.folder / PODS).open("a") as pods:
+            pods.write("\n".join(re.findall(r"^[0-9a-f]{64}$", printed, re.M)) + "\n")
 
     def logs(self, container: str) -> str:
         """Returns what a container has printed to stdout, then to stderr. Raises EngineError."""
@@ -126,7 +135,6 @@ def _repeat(has_network: bool) -> int:
     assert spec  # noqa: S101 - it was started with -m.
     network = () if has_network else ("--net",)
     command = [sys.executable, "-m", spec.name, *sys.argv[1:]]
-    before = _cgroups()
     folder = Path(tempfile.mkdtemp(prefix="deploy-"))
     try:
         with child(
@@ -136,15 +144,21 @@ def _repeat(has_network: bool) -> int:
         ) as process:
             return process.wait()
     finally:
+        pods = folder / PODS
+        started = pods.read_text().split() if pods.exists() else []
         _remove(folder)
-        for group in sorted(_cgroups() - before, reverse=True):
-            with suppress(OSError):  # It is another's, and in use.
-                group.rmdir()
+        _remove_cgroups(started)
 
 
-def _cgroups() -> set[Path]:
-    """Returns podman's groups of processes, which do not end with their processes."""
-    return {path for path in CGROUPS.glob("**/libpod_parent/**") if path.is_dir()}
+def _remove_cgroups(pods: Sequence[str]) -> None:
+    """Removes podman's groups of processes, which do not end with their processes."""
+    groups = [group for pod in pods for group in CGROUPS.glob(f"**/libpod_parent/{pod}/**")]
+    parents = {
+        next(each for each in group.parents if each.name == "libpod_parent") for group in groups
+    }
+    for group in [*sorted(groups, reverse=True), *parents]:
+        with suppress(OSError):  # A parent may have groups of others.
+            group.rmdir()
 
 
 def _remove(folder: Path) -> None:
