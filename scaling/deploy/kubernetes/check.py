@@ -10,8 +10,11 @@ import sys
 from collections.abc import Iterator
 
 from production.development.programs import AbsentError
-from scaling.deploy.kubernetes import rules, schemas
+from scaling.deploy.kubernetes import schemas
 from scaling.deploy.kubernetes.manifests import Manifests, parse
+from scaling.deploy.kubernetes.rules import growth, objects, pods, traffic
+
+RULES = (*objects.RULES, *pods.RULES, *traffic.RULES, *growth.RULES)
 
 
 def mistakes(manifests: Manifests) -> Iterator[str]:
@@ -22,7 +25,7 @@ def mistakes(manifests: Manifests) -> Iterator[str]:
     wrong = [f"{each}: {line}" for each in manifests for line in schemas.mistakes(each.data)]
     yield from wrong
     if not wrong:
-        for rule in rules.RULES:
+        for rule in RULES:
             yield from rule(manifests)
 
 

@@ -1,14 +1,26 @@
 """Reads rendered manifests, and answers what is in them."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import yaml
 
+WORKLOADS = ("Deployment", "Job")
+"""The kinds that make pods."""
 ORIGIN = "config.kubernetes.io/origin"
 """The annotation in which kustomize names the file of an object."""
 Data = dict[str, Any]
+Lines = Iterator[str]
+PROVIDED = {
+    ("Secret", "contacts-db-app"): {"uri"},  # CloudNativePG, for the owner of the database.
+    ("Secret", "contacts-db-server"): {"uri"},  # You, for the role of the servers.
+    ("Secret", "contacts-log"): {"secret"},  # You.
+    ("ConfigMap", "contacts-authority"): {"ca.crt"},  # You, from the Secret of that name.
+    ("ConfigMap", "kube-root-ca.crt"): {"ca.crt"},  # Kubernetes, in every namespace.
+}
+"""The keys of Secrets and ConfigMaps that come from elsewhere, and who makes them."""
 
 
 class Object(NamedTuple):
@@ -31,6 +43,11 @@ class Object(NamedTuple):
         return str(self.data["metadata"]["name"])
 
     @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return str(self.data["metadata"].get("namespace", ""))
+
+    @property
     def spec(self) -> Data:
         """What is wanted of it; empty for kinds that have none."""
         spec: Data = self.data.get("spec") or {}
@@ -39,24 +56,29 @@ class Object(NamedTuple):
     @property
     def pod(self) -> Data:
         """The spec of the pods that a workload makes."""
-        pod: Data = self.spec["template"]["spec"]
+        pod: Data = self.spec["template"].get("spec") or {}
         return pod
 
     @property
     def pod_labels(self) -> Mapping[str, str]:
         """The labels of the pods that a workload makes."""
-        labels: Mapping[str, str] = self.spec["template"].get("metadata", {}).get("labels", {})
+        labels: Mapping[str, str] = (self.spec["template"].get("metadata") or {}).get(
+            "labels"
+        ) or {}
         return labels
 
     @property
     def container(self) -> Data:
         """The only container of a workload's pods."""
-        container: Data = self.pod["containers"][0]
+        container: Data = next(iter(self.pod.get("containers") or []), {})
         return container
 
     def ports(self) -> dict[str, int]:
         """Returns the ports of the container, by name."""
-        return {each["name"]: each["containerPort"] for each in self.container.get("ports", [])}
+        return {
+            each.get("name", str(each["containerPort"])): each["containerPort"]
+            for each in self.container.get("ports", [])
+        }
 
 
 class Manifests:
@@ -78,11 +100,20 @@ class Manifests:
 
     def workloads(self) -> list[Object]:
         """Returns the objects that make pods."""
-        return self.of("Deployment", "Job")
+        return self.of(*WORKLOADS)
 
-    def selected(self, selector: Mapping[str, Any]) -> list[Object]:
+    def selected(self, selector: Data, *kinds: str) -> list[Object]:
         """Returns the workloads whose pods a label selector selects; an empty one selects all."""
-        return [each for each in self.workloads() if selects(selector, each.pod_labels)]
+        return [each for each in self.of(*kinds or WORKLOADS) if selects(selector, each.pod_labels)]
+
+    def available(self) -> dict[tuple[str, str], set[str]]:
+        """Returns the keys of each Secret and ConfigMap that will be there, by kind and name."""
+        made = dict(PROVIDED)
+        for each in self.of("ConfigMap"):
+            made["ConfigMap", each.name] = set(each.data.get("data", {}))
+        for each in self.of("Certificate"):
+            made["Secret", each.spec["secretName"]] = {"ca.crt", "tls.crt", "tls.key"}
+        return made
 
 
 def parse(text: str) -> Manifests:
@@ -134,7 +165,7 @@ class Source(NamedTuple):
 
 def source(pod: Data, path: str) -> Source | None:
     """Returns where a file comes from that is mounted into the first container, or None."""
-    for mount in pod["containers"][0].get("volumeMounts", []):
+    for mount in next(iter(pod.get("containers") or []), {}).get("volumeMounts") or []:
         if not PurePosixPath(path).is_relative_to(mount["mountPath"]):
             continue
         file = str(PurePosixPath(path).relative_to(mount["mountPath"]))
@@ -153,21 +184,23 @@ def _key(volume: Data, file: str) -> str:
     return next((each["key"] for each in volume.get("items", []) if each["path"] == file), file)
 
 
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
 def seconds(duration: str) -> float:
-    """Returns the seconds in a duration such as 720h or 1h30m."""
-    units = {"h": 3600, "m": 60, "s": 1}
-    total, number = 0.0, ""
-    for character in duration:
-        if character in units:
-            total, number = total + float(number) * units[character], ""
-        else:
-            number += character
-    return total
+    """Returns the seconds in a duration such as 720h or 1h30m. Raises ValueError."""
+    parts = re.findall(r"([\d.]+)([smh])", duration)
+    if "".join(map("".join, parts)) != duration:
+        raise ValueError(f"{duration!r} is not a duration such as 720h")
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
-def size(quantity: str) -> int:
-    """Returns the bytes in a quantity such as 64Mi."""
-    for unit, factor in (("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30)):
-        if quantity.endswith(unit):
-            return int(quantity.removesuffix(unit)) * factor
-    return int(quantity)
+SUFFIXES = {"": 1, "m": 0.001, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+
+def quantity(value: object) -> float:
+    """Returns the number in a quantity such as 64Mi or 500m. Raises ValueError."""
+    form = re.fullmatch(r"([\d.]+)(\w*)", str(value))
+    if not form or form[2] not in SUFFIXES:
+        raise ValueError(f"{value!r} is not a quantity such as 64Mi")
+    return float(form[1]) * SUFFIXES[form[2]]

@@ -102,7 +102,8 @@ def _custom_schema(group: str, version: str, kind: str) -> dict[str, Any] | None
             continue
         for each in yaml.load(text, yaml.CSafeLoader)["spec"]["versions"]:
             if each["name"] == version and each["served"]:
-                return _strict(each["schema"]["openAPIV3Schema"])
+                schema: dict[str, Any] = _strict(each["schema"]["openAPIV3Schema"])
+                return schema
     return None
 
 

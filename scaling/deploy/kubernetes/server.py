@@ -9,11 +9,12 @@ from pathlib import Path
 from production.calling import addresses
 from production.calling.addresses import Address
 from production.contacts import settings as contacts_settings
-from production.contacts.commands import COMMANDS
 from production.contacts.settings import Settings
 from production.serving.settings import load as load_settings
 from scaling.deploy.kubernetes.manifests import Manifests, Object, source
 
+PATHS = ("CONTACTS_CERTIFICATE", "CONTACTS_KEY", "CONTACTS_CLIENT_CA", "CONTACTS_API_KEYS")
+"""The settings that are paths."""
 COMMAND = ["python", "-m", contacts_settings.PROGRAM]
 STAND_IN = "postgresql://contacts_server:secret@contacts-db-rw.contacts:5432/contacts"
 """For what a Secret holds: a URL of a database, which other settings accept, too."""
@@ -21,7 +22,10 @@ STAND_IN = "postgresql://contacts_server:secret@contacts-db-rw.contacts:5432/con
 
 def variables(workload: Object) -> dict[str, str]:
     """Returns the environment that a workload's container gets."""
-    return {each["name"]: each.get("value", STAND_IN) for each in workload.container.get("env", [])}
+    return {
+        each["name"]: STAND_IN if "valueFrom" in each else each.get("value", "")
+        for each in workload.container.get("env", [])
+    }
 
 
 def files(workload: Object) -> dict[str, str]:
@@ -29,7 +33,7 @@ def files(workload: Object) -> dict[str, str]:
     return {
         name: value
         for name, value in variables(workload).items()
-        if name.endswith("_FILE") or (name.startswith("CONTACTS_") and value.startswith("/"))
+        if name.endswith("_FILE") or name in PATHS
     }
 
 
