@@ -136,11 +136,12 @@ def _repeat(has_network: bool) -> int:
     network = () if has_network else ("--net",)
     command = [sys.executable, "-m", spec.name, *sys.argv[1:]]
     folder = Path(tempfile.mkdtemp(prefix="deploy-"))
+    folder.chmod(0o711)  # PostgreSQL is another user.
     try:
         with child(
             ["unshare", *NAMESPACES, *network, *command],
             ended_by=signal.SIGKILL,
-            env=os.environ | {FOLDER: str(folder)},
+            env=os.environ | {FOLDER: str(folder), "TMPDIR": str(folder)},
         ) as process:
             return process.wait()
     finally:

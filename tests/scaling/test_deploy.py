@@ -3,11 +3,17 @@
 import fcntl
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
+import tempfile
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -382,3 +388,38 @@ def test_replacing_pods_loses_no_call(built):
 
     assert report["statuses"].keys() == {"OK"}
     assert report["exit_codes"] == [0, 0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * BUILD_SECONDS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_of_a_program_that_is_interrupted(number, built, spawn):
+    # Not tmp_path, which PostgreSQL's user may not enter.
+    with tempfile.TemporaryDirectory(prefix="t-") as temporary:
+        folder = Path(temporary)
+        folder.chmod(0o711)  # noqa: S103
+        environment = os.environ | {"TMPDIR": temporary}
+        process = spawn("-m", "scaling.deploy.pods", str(built), env=environment)
+        ends = time.monotonic() + BUILD_SECONDS
+        while process.poll() is None and not [*folder.glob("*/pods")]:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        started = process_with(temporary)
+
+        process.send_signal(number)
+        process.wait(BUILD_SECONDS)
+
+        assert (process.returncode, process.stderr.read()) == (128 + number, "")
+        assert started
+        assert process_with(temporary) == []
+        assert [*folder.iterdir()] == []
+        assert temporary not in Path("/proc/mounts").read_text()
+
+
+def process_with(folder):
+    """The processes that have a folder among their arguments."""
+    return [
+        each.info["cmdline"]
+        for each in psutil.process_iter(["cmdline"])
+        if any(folder in argument for argument in each.info["cmdline"] or ())
+    ]
