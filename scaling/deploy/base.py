@@ -25,7 +25,7 @@ ENVIRONMENT = Path(grpc.__file__).parents[4]
 """The virtual environment with the packages, also of a session that has one of its own."""
 
 
-class BaseError(Exception):
+class BaseError(RuntimeError):
     """The base cannot be made; the message is mmdebstrap's."""
 
 

@@ -21,7 +21,8 @@ IGNORED = DOCKERFILE.with_name("Dockerfile.dockerignore")
 BASE, NAME = "localhost/base", "localhost/contacts"
 AUTHORITIES = "/run/secrets/ca.pem"
 """Where the Dockerfile mounts the secret ca.pem."""
-OF_PIP = ("index_url", "extra_index_url", "trusted_host", "proxy", "retries", "timeout")
+OF_PIP = ("index_url", "extra_index_url", "trusted_host", "proxy")
+"""The settings of pip that say where packages are."""
 
 
 def build(engine: Engine, archive: Path) -> None:

@@ -112,7 +112,8 @@ def run(work: Callable[[Engine], None], *, has_network: bool) -> None:
     Without has_network it has a network of its own, which reaches nothing outside. Ends the
     program, with an error if the work raises EngineError, AbsentError, OSError or RuntimeError.
     """
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    for stopping in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stopping, lambda number, _frame: sys.exit(128 + number))
     try:
         if folder := os.environ.get(FOLDER):
             if not has_network:
