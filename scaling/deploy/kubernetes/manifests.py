@@ -195,7 +195,7 @@ def seconds(duration: str) -> float:
     return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
-SUFFIXES = {"": 1, "m": 0.001, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+SUFFIXES = {"": 1, "m": 0.001, "k": 1e3, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
 def quantity(value: object) -> float:
