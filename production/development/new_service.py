@@ -48,6 +48,7 @@ NOT_COPIED = ("__pycache__", ".*_cache", "*_pb2*.py", "*_pb2*.pyi", "repository"
 """What the copy gets from its own contract, or makes itself, or does not need."""
 SHARED = {
     "production/starter/repository": ".",
+    "scaling/deploy/Dockerfile": "Dockerfile",
     "production/serving": "serving",
     "production/calling": "calling",
     "production/operations/alerts.yml": "operations/alerts.yml",
@@ -99,6 +100,8 @@ class Names(NamedTuple):
         """Returns a text for a repository of its own, where folders of ours are at the top."""
         spellings = {
             "production.contacts.": f"{self.plural}.",
+            "production.contacts_server": f"{self.plural}.{self.plural}_server",
+            "--file scaling/deploy/Dockerfile ": "",
             "production.": "",
             "production/": "",
             '"production"': f'"{self.plural}"',
@@ -259,6 +262,9 @@ def _finish(repository: Path) -> None:
     programs = repository / "development" / "programs.py"
     others = r'    "[\w-]+": "(?!apt install postgresql").*",\n'
     programs.write_text(re.sub(others, "", programs.read_text()))
+    dockerfile = repository / "Dockerfile"
+    ours = r"COPY (protobuf_demo|__init__\.py|v\d).*\n"  # Its contract is in the service's folder.
+    dockerfile.write_text(re.sub(ours, "", dockerfile.read_text()))
     alerts = repository / "operations" / "alerts.yml"
     first, rest = alerts.read_text().split("\n", 1)
     alerts.write_text(f"{first}\n{rest[rest.index('groups:') :]}")  # Between are names of pages.
