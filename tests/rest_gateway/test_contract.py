@@ -15,7 +15,7 @@ def test_a_watch_ends_with_the_gateway_and_not_before(name):
     route = f"- match: {{path: /{SERVICE.full_name}/{name}}}"
 
     assert f"ContactService_{name}_FullMethodName" in (GATEWAY / "calls.go").read_text()
-    assert route in (ROOT / "rest_gateway" / "envoy.yaml").read_text()
+    assert route in (ROOT / "rest_gateway" / "envoy" / "envoy.yaml").read_text()
 
 
 def test_a_body_with_several_messages_is_accepted_for_every_stream():

@@ -172,7 +172,7 @@ def test_a_bad_flag_gets_a_clear_error(flags, error):
 def test_the_stubs_know_their_contracts_with_the_http_rules(tmp_path):
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-    from rest_gateway.envoy import write_descriptors
+    from rest_gateway.envoy.__main__ import write_descriptors
 
     write_descriptors(tmp_path / "contracts.binpb")
 
