@@ -119,7 +119,7 @@ def _with_new_references(swagger: Json) -> Json:
 
 
 def _add_bodies(schemas: Json) -> None:
-    """Adds NewContact and ContactUpdate: what a client sends differs from what it gets.
+    """Adds ContactCreate and ContactUpdate: what a client sends differs from what it gets.
 
     A new contact needs a person. An update does not, and neither does a contact that is returned:
     that of a deleted one has its name alone.
@@ -130,8 +130,8 @@ def _add_bodies(schemas: Json) -> None:
     for name in ("name", "createTime", "updateTime"):
         del sent["properties"][name]
     del contact["example"]
-    schemas["NewContact"] = sent | {
-        "description": "NewContact is a contact to create.",
+    schemas["ContactCreate"] = sent | {
+        "description": "ContactCreate is a contact to create.",
         "required": ["person"],
     }
     schemas["ContactUpdate"] = sent | {
@@ -214,7 +214,7 @@ def _request_body(body: Json, verb: str, method: MethodDescriptor) -> Json:
     if verb == "patch":
         schema = _reference("schemas/ContactUpdate")
     elif method.name == "CreateContact":
-        schema = _reference("schemas/NewContact")
+        schema = _reference("schemas/ContactCreate")
     return {"required": True, "content": _content("application/json", schema)}
 
 

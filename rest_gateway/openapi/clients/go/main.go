@@ -35,7 +35,7 @@ func run(ctx context.Context) error {
 	// The request id makes it safe to try again.
 	id := uuid.New()
 	created, err := client.ContactServiceCreateContactWithResponse(ctx,
-		&ContactServiceCreateContactParams{RequestId: &id}, NewContact{Person: Person{Name: new("Ada")}})
+		&ContactServiceCreateContactParams{RequestId: &id}, ContactCreate{Person: Person{Name: new("Ada")}})
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func run(ctx context.Context) error {
 	fmt.Println("error", gone.StatusCode(), *gone.ApplicationproblemJSON404.Code)
 
 	invalid, err := client.ContactServiceCreateContactWithResponse(ctx, nil,
-		NewContact{Person: Person{Name: new(" ")}})
+		ContactCreate{Person: Person{Name: new(" ")}})
 	if err != nil {
 		return err
 	}

@@ -21,12 +21,12 @@ from contacts_rest.api.contact_service import (
 )
 from contacts_rest.models import (
     Contact,
+    ContactCreate,
     ContactUpdate,
     ExportContactsLine,
     ImportContactsRequest,
     ImportContactsResponse,
     ListContactsResponse,
-    NewContact,
     Person,
     Problem,
     WatchContactsLine,
@@ -38,7 +38,7 @@ def main() -> None:
 
     # The request id makes it safe to try again.
     contact = contact_service_create_contact.sync(
-        client=client, body=NewContact(person=Person(name="Ada")), request_id=uuid4()
+        client=client, body=ContactCreate(person=Person(name="Ada")), request_id=uuid4()
     )
     assert isinstance(contact, Contact)
     print("created", contact.person.name)
@@ -96,7 +96,7 @@ def main() -> None:
     print("error", gone.status, gone.code)
 
     invalid = contact_service_create_contact.sync(
-        client=client, body=NewContact(person=Person(name=" "))
+        client=client, body=ContactCreate(person=Person(name=" "))
     )
     assert isinstance(invalid, Problem)
     print("error", invalid.status, *(each.field for each in invalid.violations))
