@@ -9,7 +9,8 @@ CHAPTERS := protobuf_demo protobuf_demo/evolution protobuf_demo/values protobuf_
 	production/starter production/operations production/operations/settings \
 	production/operations/identity production/operations/data production/operations/versions \
 	production/operations/limits production/operations/observability production/lessons \
-	production/lessons/testing production/lessons/rules rest_gateway scaling \
+	production/lessons/testing production/lessons/rules rest_gateway rest_gateway/streams \
+	rest_gateway/browsers scaling \
 	scaling/concurrency scaling/balancing scaling/proxies scaling/forward_proxies
 
 # Everything that is installed goes here, whatever the caller's environment says.
