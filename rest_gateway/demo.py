@@ -46,10 +46,12 @@ def running(
     front: str = "gateway",
     address: str = "127.0.0.1:0",
     flags: Sequence[str] = (),
+    *,
+    echo: bool = False,
     **environment: str,
 ) -> Iterator[Demo]:
     """Runs everything, each in a process of its own, and ends it. flags are for the front, the
-    environment is ContactService's.
+    environment is ContactService's. If echo is set, EchoService is offered, too.
 
     Raises AbsentError, or RuntimeError if something does not start.
     """
@@ -83,9 +85,13 @@ def running(
             "contacts", _module("production.contacts_server"), **settings | environment
         )
         contacts = contacts.replace("127.0.0.1", "localhost")  # As its certificate says.
-        greeter = start("greeter", [*_module("rest_gateway.greeter_server"), "--port=0"])
+        with_echo = ["--echo"] if echo else []
+        greeter_server = _module("rest_gateway.greeter_server")
+        greeter = start("greeter", [*greeter_server, "--port=0", *with_echo])
         services = [f"--address={address}", f"--contacts={contacts}", f"--greeter={greeter}"]
         pair = [f"--certificate={certs}/gateway.pem", f"--key={certs}/gateway.key"]
+        if front == "gateway":
+            flags = [*flags, *with_echo]
         at = start(front, [*before, *services, f"--ca={certs}/ca.pem", *pair, *flags])
         yield Demo(at, contacts, greeter, folder)
 

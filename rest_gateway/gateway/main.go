@@ -3,7 +3,7 @@
 //
 //	rest-gateway --address 127.0.0.1:8080 --contacts localhost:50051 --plaintext
 //
-// answers at http://localhost:8080/v1/contacts, and shows how at /docs/.
+// answers at http://localhost:8080/v1/contacts, and has documentation at /docs/.
 package main
 
 import (
@@ -11,11 +11,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,11 +25,11 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/klauspost/compress/gzhttp"
-	"github.com/rs/cors"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/grpclog"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	productionv1 "contacts.example.com/gateway/gen/production/v1"
 	echov1 "contacts.example.com/gateway/gen/protos/echo/v1"
@@ -37,8 +39,12 @@ import (
 const (
 	headerTime = 10 * time.Second
 	idleTime   = 2 * time.Minute
-	// Below the 15 minutes after which chapter 4's service closes idle connections.
-	keepaliveTime = 20 * time.Second
+	healthTime = 5 * time.Second
+	// Bytes of the request line and headers: tokens are some 2 kB. The service accepts
+	// 16 KiB of metadata.
+	maxHeader = 8 << 10
+	// From here on Go collects garbage more often. GOMEMLIMIT may set another limit.
+	memoryLimit = 256 << 20
 )
 
 type settings struct {
@@ -48,7 +54,10 @@ type settings struct {
 	backends        backendFiles
 	tlsCertificate  string
 	tlsKey          string
+	hosts           list
 	origins         list
+	maxWatches      int
+	echo            bool
 	timeout         time.Duration
 	grace           time.Duration
 	emitUnpopulated bool
@@ -66,16 +75,19 @@ func parse(args []string) (*settings, error) {
 	flags := flag.NewFlagSet("rest-gateway", flag.ContinueOnError)
 	flags.StringVar(&s.address, "address", "127.0.0.1:8080", "`HOST:PORT` to listen on; port 0 takes any")
 	flags.StringVar(&s.contacts, "contacts", "localhost:50051", "`HOST:PORT` of ContactService")
-	flags.StringVar(&s.greeter, "greeter", "localhost:50052", "`HOST:PORT` of GreeterService and EchoService")
+	flags.StringVar(&s.greeter, "greeter", "localhost:50052", "`HOST:PORT` of GreeterService")
 	flags.BoolVar(&s.backends.plaintext, "plaintext", false, "call ContactService without TLS, as GreeterService always")
 	flags.StringVar(&s.backends.ca, "ca", "", "`FILE` with the authority that signed ContactService's certificate")
 	flags.StringVar(&s.backends.certificate, "certificate", "", "`FILE` with the certificate to show to ContactService")
 	flags.StringVar(&s.backends.key, "key", "", "`FILE` with its key")
 	flags.StringVar(&s.tlsCertificate, "tls-certificate", "", "`FILE` with the certificate to show to REST clients (none: plain HTTP)")
 	flags.StringVar(&s.tlsKey, "tls-key", "", "`FILE` with its key")
+	flags.Var(&s.hosts, "host", "a `NAME` of this gateway, such as api.example.com; repeat for more. localhost and addresses always are")
 	flags.Var(&s.origins, "origin", "a web page's `ORIGIN`, such as https://app.example.com, that may call; repeat for more")
+	flags.IntVar(&s.maxWatches, "max-watches", 400, "how many watches may be open at a time")
+	flags.BoolVar(&s.echo, "echo", false, "offer EchoService, too, which --greeter has for lessons and tests")
 	flags.DurationVar(&s.timeout, "timeout", 30*time.Second, "how long a call may take; Grpc-Timeout may ask for less")
-	flags.DurationVar(&s.grace, "grace", 10*time.Second, "how long calls in flight may go on after SIGTERM")
+	flags.DurationVar(&s.grace, "grace", 10*time.Second, "how long calls in flight may take after SIGTERM")
 	flags.BoolVar(&s.emitUnpopulated, "emit-unpopulated", false, "write fields that have their default value, too")
 	flags.BoolVar(&s.protoNames, "proto-names", false, "write field_name as in the contract, not fieldName")
 	if err := flags.Parse(args); err != nil {
@@ -88,15 +100,17 @@ func parse(args []string) (*settings, error) {
 	}
 	switch {
 	case flags.NArg() > 0:
-		return nil, fmt.Errorf("what is %q? See --help", flags.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q; see --help", flags.Arg(0))
 	case s.backends.plaintext && s.backends.ca+s.backends.certificate+s.backends.key != "":
 		return nil, errors.New("--plaintext uses no certificates")
 	case (s.backends.certificate == "") != (s.backends.key == ""):
-		return nil, errors.New("--certificate and --key come together")
+		return nil, errors.New("--certificate and --key need each other")
 	case (s.tlsCertificate == "") != (s.tlsKey == ""):
-		return nil, errors.New("--tls-certificate and --tls-key come together")
+		return nil, errors.New("--tls-certificate and --tls-key need each other")
 	case s.timeout <= 0:
 		return nil, errors.New("--timeout must be above zero")
+	case s.maxWatches <= 0 || s.maxWatches > 10_000:
+		return nil, errors.New("--max-watches must be from 1 to 10000")
 	}
 	return s, nil
 }
@@ -127,16 +141,25 @@ func main() {
 	}
 }
 
-// serve answers until SIGINT or SIGTERM, then lets calls in flight end. A second
+// serve answers until SIGINT or SIGTERM, then waits for calls in flight. A second
 // signal ends the process at once.
 func serve(s *settings) error {
 	stopping, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	handler, err := newHandler(s, stopping)
+	handler, err := newHandler(stopping, s)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHeader,
+		HTTP2:             &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10},
+	}
 	if s.tlsCertificate != "" {
 		server.TLSConfig, err = serverTLS(s.tlsCertificate, s.tlsKey)
 		if err != nil {
@@ -171,22 +194,67 @@ func serve(s *settings) error {
 	return nil
 }
 
-// newHandler is everything between the socket and the services. Watches end when
-// stopping does.
-func newHandler(s *settings, stopping context.Context) (http.Handler, error) {
+// newHandler returns everything between the socket and the services. Watches end
+// with stopping.
+func newHandler(stopping context.Context, s *settings) (http.Handler, error) {
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
-	contacts, err := dial(s.contacts, s.backends, s.timeout, stopping)
+	// The library's lines quote requests; we log each request ourselves.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	browsers, err := newBrowsers(s.hosts, s.origins)
 	if err != nil {
 		return nil, err
 	}
-	greeter, err := dial(s.greeter, backendFiles{plaintext: true}, s.timeout, stopping)
+	contacts, err := newBackend(stopping, s.contacts, s.backends, s)
 	if err != nil {
 		return nil, err
 	}
-	routes, err := newRoutes()
+	greeter, err := newBackend(stopping, s.greeter, backendFiles{plaintext: true}, s)
 	if err != nil {
 		return nil, err
 	}
+	health, err := dialHealth(stopping, s)
+	if err != nil {
+		return nil, err
+	}
+	contracts := []protoreflect.FileDescriptor{productionv1.File_production_v1_contacts_proto, gatewayv1.File_rest_gateway_v1_greeter_proto}
+	if s.echo {
+		contracts = append(contracts, echov1.File_protos_echo_v1_echo_proto)
+	}
+	pages := http.NewServeMux()
+	routes, err := newRoutes(pages, contracts...)
+	if err != nil {
+		return nil, err
+	}
+	mux := newMux(s, routes, health)
+	if err := register(mux, s, contacts, greeter); err != nil {
+		return nil, err
+	}
+	pages.Handle("/", plain(conditional(resumed(asGet(mux)))))
+	addDocs(pages)
+	compressed, err := gzhttp.NewWrapper(gzhttp.ContentTypes([]string{"application/json"}))
+	if err != nil {
+		return nil, err
+	}
+	inner := newBodies(!s.backends.plaintext).handler(browsers.crosses.Handler(compressed(pages)))
+	return logged(browsers.handler(inner), routes), nil
+}
+
+// register makes the services callable under their contracts' paths.
+func register(mux *runtime.ServeMux, s *settings, contacts, greeter *backend) error {
+	background := context.Background()
+	err := errors.Join(
+		productionv1.RegisterContactServiceHandlerClient(background, mux, productionv1.NewContactServiceClient(contacts)),
+		gatewayv1.RegisterGreeterServiceHandlerClient(background, mux, gatewayv1.NewGreeterServiceClient(greeter)),
+		gatewayv1.RegisterGroupGreeterServiceHandlerClient(background, mux, gatewayv1.NewGroupGreeterServiceClient(greeter)),
+	)
+	if s.echo {
+		err = errors.Join(err, echov1.RegisterEchoServiceHandlerClient(background, mux, echov1.NewEchoServiceClient(greeter)))
+	}
+	return err
+}
+
+// newMux returns the library's mux, with our options.
+func newMux(s *settings, routes *routes, health grpc.ClientConnInterface) *runtime.ServeMux {
 	json := codec{&runtime.JSONPb{
 		MarshalOptions: protojson.MarshalOptions{
 			EmitUnpopulated: s.emitUnpopulated,
@@ -195,75 +263,21 @@ func newHandler(s *settings, stopping context.Context) (http.Handler, error) {
 		// An unknown field is refused: it is most likely a misspelt one.
 		UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
 	}}
-	mux := runtime.NewServeMux(
+	return runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, ndjson{json}),
 		runtime.WithMarshalerOption("text/event-stream", events{json}),
 		runtime.SetQueryParameterParser(&strictQuery{}),
 		runtime.WithIncomingHeaderMatcher(incoming),
-		runtime.WithOutgoingHeaderMatcher(nothing),
-		runtime.WithOutgoingTrailerMatcher(nothing),
+		runtime.WithOutgoingHeaderMatcher(noHeaders),
+		runtime.WithOutgoingTrailerMatcher(noHeaders),
 		runtime.WithForwardResponseOption(asREST),
 		runtime.WithErrorHandler(writeError),
-		runtime.WithStreamErrorHandler(streamError),
+		runtime.WithStreamErrorHandler(publicStatus),
 		runtime.WithRoutingErrorHandler(routes.writeError),
-		// %2F in a path counts as a slash. Some clients encode it, whatever the contract says.
-		runtime.WithUnescapingMode(runtime.UnescapingModeAllCharacters),
+		runtime.WithUnescapingMode(unescaping),
 		// A form must not become another call than its method and path say.
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithDisablePathLengthFallback(),
-		runtime.WithHealthzEndpoint(grpc_health_v1.NewHealthClient(contacts)),
+		runtime.WithHealthzEndpoint(grpc_health_v1.NewHealthClient(health)),
 	)
-	background := context.Background()
-	if err := errors.Join(
-		productionv1.RegisterContactServiceHandler(background, mux, contacts),
-		gatewayv1.RegisterGreeterServiceHandler(background, mux, greeter),
-		gatewayv1.RegisterGroupGreeterServiceHandler(background, mux, greeter),
-		echov1.RegisterEchoServiceHandler(background, mux, greeter),
-	); err != nil {
-		return nil, err
-	}
-	pages := http.NewServeMux()
-	pages.Handle("/", limited(mux))
-	addDocs(pages)
-	compressed, err := gzhttp.NewWrapper(gzhttp.ContentTypes([]string{"application/json"}))
-	if err != nil {
-		return nil, err
-	}
-	return logged(allowed(s.origins).Handler(compressed(pages))), nil
-}
-
-// dial connects to a service when the first call needs it.
-func dial(target string, files backendFiles, timeout time.Duration, stopping context.Context) (*grpc.ClientConn, error) {
-	options, err := files.options()
-	if err != nil {
-		return nil, err
-	}
-	return grpc.NewClient(target, append(options,
-		// After an outage, however long, we are back in three seconds; by default it may take two minutes.
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
-			MinConnectTimeout: 5 * time.Second,
-		}),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
-		grpc.WithChainUnaryInterceptor(withTimeout(timeout), withIfMatch),
-		grpc.WithChainStreamInterceptor(untilStopping(stopping), withFirstMessage),
-	)...)
-}
-
-// allowed says which web pages may call from a browser (CORS).
-func allowed(origins []string) *cors.Cors {
-	return cors.New(cors.Options{
-		AllowOriginFunc: func(origin string) bool {
-			for _, each := range origins {
-				if each == origin {
-					return true
-				}
-			}
-			return false
-		},
-		AllowedMethods: []string{"GET", "POST", "PATCH", "DELETE"},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "Grpc-Timeout", "If-Match", "If-None-Match", requestID, "Traceparent"},
-		ExposedHeaders: []string{"ETag", "Location", "Retry-After", requestID, "WWW-Authenticate"},
-		MaxAge:         600,
-	})
 }

@@ -22,15 +22,17 @@ import (
 	gatewayv1 "contacts.example.com/gateway/gen/rest_gateway/v1"
 )
 
-// hidden are the codes whose text is not for the caller when nobody has written
-// it for them: it would tell addresses, or what has gone wrong inside.
+// hidden lists codes whose message is replaced unless the service attached details:
+// gRPC's own text leaks addresses and internals.
 var hidden = map[codes.Code]string{
 	codes.Unavailable:      "the service cannot be reached at the moment",
-	codes.Internal:         "something has gone wrong inside",
-	codes.Unknown:          "something has gone wrong inside",
-	codes.DataLoss:         "something has gone wrong inside",
+	codes.Internal:         "internal error",
+	codes.Unknown:          "internal error",
+	codes.DataLoss:         "internal error",
 	codes.DeadlineExceeded: "the time for this call has passed",
 }
+
+const shuttingDown = "the server is shutting down; retry on another one"
 
 // writeError answers with a problem.
 func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
@@ -38,32 +40,32 @@ func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	if sent, ok := r.Body.(*body); ok && sent.refused != 0 {
-		write(w, r, sent.refused, status.New(codes.InvalidArgument, sent.why), "")
+	if sent, ok := r.Body.(*stream); ok && sent.refused != nil {
+		sent.refused.write(w, r)
 		return
 	}
-	found := publicStatus(err)
-	code := httpStatus(found.Code(), r)
+	public := publicStatus(ctx, err)
+	code := httpStatus(public, r)
 	var own *runtime.HTTPStatusError // Of the library: a path that cannot be unescaped.
 	if errors.As(err, &own) {
-		code, found = own.HTTPStatus, status.New(codes.InvalidArgument, own.Error())
+		code, public = own.HTTPStatus, status.New(codes.InvalidArgument, own.Error())
 	}
 	method, _ := runtime.RPCMethod(ctx)
-	write(w, r, code, found, bodyField(method))
+	writeProblem(w, r, code, public, bodyField(method))
 }
 
-// write answers with an HTTP status and what a gRPC status says. within is the
-// field of the request message that the body of the request was.
-func write(w http.ResponseWriter, r *http.Request, code int, found *status.Status, within string) {
+// writeProblem answers with an HTTP status and the content of a gRPC status. within
+// is the field of the request message that the body of the request was.
+func writeProblem(w http.ResponseWriter, r *http.Request, code int, failed *status.Status, within string) {
 	problem := &gatewayv1.Problem{
 		Type:      "about:blank",
 		Title:     title(code),
 		Status:    int32(code),
-		Detail:    found.Message(),
-		Code:      codeName(found.Code()),
+		Detail:    shortened(failed.Message()),
+		Code:      codeName(failed.Code()),
 		RequestId: r.Header.Get(requestID),
 	}
-	for _, detail := range found.Details() {
+	for _, detail := range failed.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
 			problem.Reason, problem.Metadata = detail.GetReason(), detail.GetMetadata()
@@ -93,34 +95,48 @@ func write(w http.ResponseWriter, r *http.Request, code int, found *status.Statu
 	_, _ = w.Write(text)                                 // The client may have gone.
 }
 
-// publicStatus is what may be said of an error. The rest is logged.
-func publicStatus(err error) *status.Status {
-	found := status.Convert(err)
-	if text, ok := hidden[found.Code()]; ok && len(found.Details()) == 0 {
-		slog.Error("a call has failed", "code", codeName(found.Code()), "error", found.Message())
-		return status.New(found.Code(), text)
+// publicStatus returns what a caller may learn about an error. The rest is logged.
+func publicStatus(ctx context.Context, err error) *status.Status {
+	failed := status.Convert(err)
+	code := failed.Code()
+	switch text, isHidden := hidden[code]; {
+	// It was not the client who left: the service, or the gateway, is shutting down.
+	case code == codes.Canceled && ctx.Err() == nil:
+		return status.New(codes.Unavailable, shuttingDown)
+	case code == codes.ResourceExhausted && isTooLarge(failed):
+		return status.New(code, messageTooLarge)
+	case isHidden && len(failed.Details()) == 0:
+		level := slog.LevelError
+		if code == codes.DeadlineExceeded {
+			level = slog.LevelInfo // Some clients wait for a nanosecond.
+		}
+		slog.Log(ctx, level, "a call has failed", "code", codeName(code), "error", shortened(failed.Message()))
+		return status.New(code, text)
 	}
-	return found
+	return failed
 }
 
-// streamError is what the last line of a stream says that fails after its first.
-func streamError(ctx context.Context, err error) *status.Status {
-	if status.Code(err) == codes.Canceled && ctx.Err() == nil { // It was not the client who left.
-		return status.New(codes.Unavailable, "the gateway is about to stop; go on with another")
-	}
-	return publicStatus(err)
+const messageTooLarge = "the message is larger than the service accepts"
+
+// isTooLarge tells whether a message was refused because of its size: by gRPC, or by
+// the service, which has only the same code for it.
+func isTooLarge(failed *status.Status) bool {
+	return len(failed.Details()) == 0 && strings.Contains(failed.Message(), "larger than")
 }
 
-// httpStatus is that of a code, as google/rpc/code.proto says, with what only HTTP
-// knows: that a condition was in a header.
-func httpStatus(code codes.Code, r *http.Request) int {
-	if code == codes.Aborted && r.Header.Get(ifMatch) != "" {
+// httpStatus returns the HTTP status of a code, as google/rpc/code.proto has it, apart
+// from what only HTTP distinguishes: a condition in a header, a message's size.
+func httpStatus(failed *status.Status, r *http.Request) int {
+	switch {
+	case failed.Code() == codes.Aborted && r.Header.Get("If-Match") != "":
 		return http.StatusPreconditionFailed
+	case failed.Message() == messageTooLarge:
+		return http.StatusRequestEntityTooLarge
 	}
-	return runtime.HTTPStatusFromCode(code)
+	return runtime.HTTPStatusFromCode(failed.Code())
 }
 
-// title is what HTTP calls a status.
+// title returns the name of an HTTP status.
 func title(code int) string {
 	if code == 499 { // Not HTTP's own: nginx's name for a client that has gone.
 		return "Client Closed Request"
@@ -128,10 +144,10 @@ func title(code int) string {
 	return http.StatusText(code)
 }
 
-// codeName is the code's name in google/rpc/code.proto.
+// codeName returns the code's name in google/rpc/code.proto.
 func codeName(code codes.Code) string { return rpccode.Code(code).String() }
 
-// jsonPath is the path of a field as JSON names it.
+// jsonPath returns the path of a field in JSON's names.
 func jsonPath(path string) string {
 	segments := strings.Split(path, "_")
 	for i, each := range segments[1:] {
@@ -142,14 +158,23 @@ func jsonPath(path string) string {
 	return strings.Join(segments, "")
 }
 
-// bodyField is the field that is the body of a method's request; "" when the body
+// bodyField returns the field that is the body of a method's request; "" if the body
 // is the whole message.
 func bodyField(method string) string {
 	name := protoreflect.FullName(strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", "."))
-	found, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
+	descriptor, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
 	if err != nil {
 		return ""
 	}
-	rule, _ := proto.GetExtension(found.Options(), annotations.E_Http).(*annotations.HttpRule)
+	rule, _ := proto.GetExtension(descriptor.Options(), annotations.E_Http).(*annotations.HttpRule)
 	return strings.TrimPrefix(rule.GetBody(), "*")
+}
+
+// shortened cuts a text that may repeat a request.
+func shortened(text string) string {
+	const most = 500
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }

@@ -3,13 +3,9 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
-	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"regexp"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -17,92 +13,87 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-const (
-	maxBody   = 1 << 20  // As the service takes in one message.
-	maxImport = 64 << 20 // As it takes in one import.
-	bodyTime  = time.Minute
-	tooLarge  = "the body is too large"
-)
+// writeTime is how long a client may take to read a piece of its answer.
+const writeTime = time.Minute
 
 var validID = regexp.MustCompile(`^[\w-]{1,64}$`)
 
-// logged gives each request an id, and logs it when it ends. Nothing personal is
-// logged: no query, no name.
-func logged(next http.Handler) http.Handler {
+// logged gives each request an id and a route, and logs it when it ends. It logs
+// nothing that a client could choose, except for a short id: no path, no query, no
+// name.
+func logged(next http.Handler, routes *routes) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get(requestID)
 		if !validID.MatchString(id) {
 			id = rand.Text()
-			r.Header.Set(requestID, id)
 		}
+		r.Header.Set(requestID, id) // If there were two, the service gets this one.
 		w.Header().Set(requestID, id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		r = r.WithContext(context.WithValue(r.Context(), routeKey{}, routes.find(method, r.URL)))
+		template := routes.template(r)
 		started := time.Now()
-		seen := &answer{ResponseWriter: w, status: http.StatusOK}
+		seen := &answer{ResponseWriter: w, control: http.NewResponseController(w), status: http.StatusOK}
 		next.ServeHTTP(seen, r)
-		slog.Info("request", "method", r.Method, "path", r.URL.Path, "status", seen.status,
+		slog.Info("request", "method", r.Method, "path", template, "status", seen.status,
 			"seconds", time.Since(started).Seconds(), "request_id", id)
 	})
 }
 
-// answer remembers its status.
+// answer remembers its status, and limits how long the client may take to read.
 type answer struct {
 	http.ResponseWriter
-	status int
+	control *http.ResponseController
+	status  int
 }
 
 func (a *answer) WriteHeader(code int) {
 	a.status = code
+	a.expire(time.Now().Add(writeTime))
 	a.ResponseWriter.WriteHeader(code)
 }
 
-// Flush is for gzhttp, which does not unwrap.
-func (a *answer) Flush() { _ = http.NewResponseController(a.ResponseWriter).Flush() }
+func (a *answer) Write(p []byte) (int, error) {
+	a.expire(time.Now().Add(writeTime))
+	return a.ResponseWriter.Write(p)
+}
+
+// Flush sends a piece of a stream. After it the stream may be silent: over HTTP/2 a
+// deadline would end it, even if nothing is being written.
+func (a *answer) Flush() {
+	_ = a.FlushError()
+}
+
+// FlushError is as Flush.
+func (a *answer) FlushError() error {
+	err := a.control.Flush()
+	a.expire(time.Time{})
+	return err
+}
+
+func (a *answer) expire(at time.Time) {
+	_ = a.control.SetWriteDeadline(at) // It fails on closed connections only.
+}
 
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// limited refuses paths that no message can hold, and bodies that are too large or too slow.
-func limited(next http.Handler) http.Handler {
+// plain removes from a request what the library would do with it: it appends
+// X-Forwarded-For and -Host to what a client has sent, and forwards both.
+func plain(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !utf8.ValidString(r.URL.Path) {
-			write(w, r, http.StatusBadRequest, status.New(codes.InvalidArgument, "the path is not UTF-8"), "")
+			writeProblem(w, r, http.StatusBadRequest, status.New(codes.InvalidArgument, "the path is not UTF-8"), "")
 			return
 		}
-		limit := int64(maxBody)
-		if strings.HasSuffix(r.URL.Path, ":import") {
-			limit = maxImport
+		r.Header.Del("X-Forwarded-For")
+		r.Header.Del("X-Forwarded-Host")
+		if !routeOf(r).givesStream() {
+			r.Header.Del("Accept") // Only a stream has two forms.
 		}
-		if r.ContentLength > limit {
-			w.Header().Set("Connection", "close")
-			write(w, r, http.StatusRequestEntityTooLarge, status.New(codes.InvalidArgument, tooLarge), "")
-			return
-		}
-		control := http.NewResponseController(w)
-		_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // It fails on closed connections only.
-		r.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, limit), control: control}
-		ctx := context.WithValue(r.Context(), ifNoneMatch{}, r.Header.Get("If-None-Match"))
-		next.ServeHTTP(w, r.WithContext(ctx))
+		next.ServeHTTP(w, r)
 	})
-}
-
-// body remembers why it could not be read to its end.
-type body struct {
-	io.ReadCloser
-	control *http.ResponseController
-	refused int    // The HTTP status, or 0.
-	why     string // For people.
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		b.refused, b.why = http.StatusRequestEntityTooLarge, tooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		b.refused, b.why = http.StatusRequestTimeout, "the body is too slow"
-	case errors.Is(err, io.EOF):
-		_ = b.control.SetReadDeadline(time.Time{}) // The answer may take as long as it needs.
-	}
-	return n, err
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
-	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/klauspost/compress/gzhttp"
@@ -14,49 +12,59 @@ import (
 	productionv1 "contacts.example.com/gateway/gen/production/v1"
 )
 
-// readTime is how long a client may take to read a piece of its answer.
-const readTime = time.Minute
-
-// errNotModified says that the client has what it asks for.
+// errNotModified ends a request of a client that already has the answer.
 var errNotModified = errors.New("not modified")
 
-// asREST gives an answer what REST clients expect beside its body: 201 and
-// Location for what is new, an ETag for what may change, 304 for what has not.
+// asREST adds to an answer what REST clients expect besides its body: 201 and
+// Location for a new contact, an ETag for one that may change, 304 for one that has
+// not.
 func asREST(ctx context.Context, w http.ResponseWriter, message proto.Message) error {
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readTime)); err != nil {
-		return err
-	}
 	w.Header().Set("Cache-Control", "private, no-cache")
 	contact, ok := message.(*productionv1.Contact)
 	if !ok {
 		return nil
 	}
+	method, _ := runtime.RPCMethod(ctx)
+	given := conditionsOf(ctx)
+	isRead := method == productionv1.ContactService_GetContact_FullMethodName
+	if isRead && !given.allow(contact) { // The service checks the others.
+		return errChanged(contact)
+	}
 	w.Header().Set("ETag", contact.GetEtag())
 	// An etag stands for these very bytes; compressed they are others.
 	w.Header().Set(gzhttp.HeaderNoCompression, "1")
-	switch method, _ := runtime.RPCMethod(ctx); method {
-	case productionv1.ContactService_CreateContact_FullMethodName:
+	switch {
+	case method == productionv1.ContactService_CreateContact_FullMethodName:
 		w.Header().Set("Location", "/v1/"+contact.GetName())
 		w.WriteHeader(http.StatusCreated)
-	case productionv1.ContactService_GetContact_FullMethodName:
-		if known(ctx, contact.GetEtag()) {
-			return errNotModified
-		}
+	case isRead && matches(given.ifNoneMatch, contact.GetEtag()):
+		return errNotModified
 	}
 	return nil
 }
 
-// known tells whether the client has named this etag in If-None-Match.
-func known(ctx context.Context, etag string) bool {
-	header, _ := ctx.Value(ifNoneMatch{}).(string)
-	for each := range strings.SplitSeq(header, ",") {
-		each = strings.TrimPrefix(strings.TrimSpace(each), "W/")
-		if each == etag || each == "*" {
-			return true
+// asGet answers HEAD as GET, without a body: Go's server drops it. The call ends
+// with the first piece of its answer, because a watch would never end.
+func asGet(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			w, r = &bodiless{w, cancel}, r.WithContext(ctx)
+			r.Method = http.MethodGet
 		}
-	}
-	return false
+		next.ServeHTTP(w, r)
+	})
 }
 
-// ifNoneMatch is the key of that header in a request's context.
-type ifNoneMatch struct{}
+type bodiless struct {
+	http.ResponseWriter
+	cancel context.CancelFunc
+}
+
+func (b *bodiless) Write(p []byte) (int, error) {
+	b.cancel()
+	return b.ResponseWriter.Write(p)
+}
+
+func (b *bodiless) Unwrap() http.ResponseWriter { return b.ResponseWriter }

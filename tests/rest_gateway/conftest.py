@@ -1,4 +1,4 @@
-"""The services behind grpc-gateway and behind Envoy, and an HTTP client that may say anything."""
+"""The services behind grpc-gateway and behind Envoy, and an HTTP client that may send anything."""
 
 import http.client
 import json
@@ -40,9 +40,16 @@ class Front:
 
     @contextmanager
     def open(self, method, path, body=None, client="editor", **headers):
-        """Sends a request; gives the response, of which nothing has been read."""
+        """Sends a request; yields the response, of which nothing has been read.
+
+        A body is JSON unless Content_Type is given; None leaves a header out.
+        """
         connection = http.client.HTTPConnection(self.host, self.port, timeout=WAIT)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            headers = {"Content_Type": "application/json", **headers}
+        named = {
+            name.replace("_", "-"): value for name, value in headers.items() if value is not None
+        }
         if isinstance(body, dict | list):
             body = json.dumps(body)
         if isinstance(body, str):
@@ -59,10 +66,10 @@ class Front:
 
 
 @contextmanager
-def running(front, *args, **environment):
-    """A front that runs. Skips when its program is absent, unless nothing may be."""
+def running(front, *args, echo=True, **environment):
+    """Runs a front. Skips if its program is absent, unless nothing may be."""
     try:
-        with demo.running(front, *args, **environment) as started:
+        with demo.running(front, *args, echo=echo, **environment) as started:
             yield Front(started)
     except AbsentError as error:
         absent(error)

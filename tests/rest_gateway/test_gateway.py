@@ -1,4 +1,4 @@
-"""What a REST client expects, asked of grpc-gateway with ContactService behind it."""
+"""Tests what a REST client expects of grpc-gateway, with ContactService behind it."""
 
 import gzip
 import http.client
@@ -41,6 +41,12 @@ def logged(gateway, field, value):
     raise AssertionError(f"no {field}={value} in the log")
 
 
+def event(response):
+    """Reads a server-sent event, as its fields."""
+    lines = iter(response.readline, b"\n")
+    return dict(line.decode().rstrip("\n").split(": ", 1) for line in lines)
+
+
 # The article's call.
 
 
@@ -61,6 +67,10 @@ def test_the_articles_call(gateway):
 )
 def test_a_method_has_several_paths(gateway, method, path, body, wanted):
     assert gateway.ask(method, path, body).json()["message"] == wanted
+
+
+def test_an_empty_list_comes_back_as_one(gateway):
+    assert gateway.ask("POST", "/v1/hello:all", "[]").body == b"[]"
 
 
 def test_a_list_goes_in_and_comes_out(gateway):
@@ -127,9 +137,31 @@ def test_pages_are_turned(gateway):
 # Conditions.
 
 
+def test_a_patch_may_name_fields_as_json_does(gateway, path):
+    person = {"person": {"lastUpdated": "2026-01-02T03:04:05Z", "name": "Bo"}}
+    for mask in ("person.lastUpdated", "person.last_updated"):
+        answer = gateway.ask("PATCH", f"{path}?updateMask={mask}", person)
+        assert (answer.status, answer.json()["person"]["name"]) == (200, "Ada")
+        assert answer.json()["person"]["lastUpdated"] == "2026-01-02T03:04:05Z"
+
+
+def test_a_patch_of_nothing_changes_nothing(gateway, path):
+    before = gateway.ask("GET", path)
+
+    answer = gateway.ask("PATCH", path, {})
+
+    assert (answer.status, answer.json()) == (200, before.json())
+    assert gateway.ask("PATCH", path, {}, If_Match=before.headers["ETag"]).status == 200
+    assert gateway.ask("PATCH", path, {}, If_Match='"0"').status == 412
+    assert gateway.ask("PATCH", f"{CONTACTS}/nobody", {}).status == 404
+
+
 def test_a_contact_is_changed_only_as_it_was_read(gateway, path):
     etag = gateway.ask("GET", path).headers["ETag"]
     body = {"person": {"email": "new@example.com"}}
+
+    assert gateway.ask("GET", path, If_Match=etag).status == 200
+    assert gateway.ask("GET", path, If_Match='"0"').status == 412
 
     assert gateway.ask("PATCH", path, body, If_Match=etag).status == 200
     late = gateway.ask("PATCH", path, body, If_Match=etag)
@@ -286,16 +318,42 @@ def test_changes_are_seen_as_lines_and_as_events(gateway):
     ):
         assert lines.headers["Content-Type"] == "application/x-ndjson"
         assert events.headers["Content-Type"] == "text/event-stream"
-        started = events.readline()
-        events.readline()
+        started = event(events)
         lines.readline()
         name = gateway.ask("POST", CONTACTS, ADA).json()["name"]
-        line, event = lines.readline(), events.readline()
+        line, created = json.loads(lines.readline()), event(events)
 
-    assert started.startswith(b'data: {"result":{"kind":"KIND_STARTED"')
-    assert event.startswith(b"data: ")
-    assert json.loads(line) == json.loads(event.removeprefix(b"data: "))
-    assert json.loads(line)["result"]["contact"]["name"] == name
+    assert json.loads(started["data"])["result"]["kind"] == "KIND_STARTED"
+    assert json.loads(created["data"]) == line
+    assert created["id"] == line["result"]["position"]
+    assert line["result"]["contact"]["name"] == name
+
+
+def test_an_event_source_that_reconnects_misses_nothing(gateway):
+    stream = {"Accept": "text/event-stream"}
+    with gateway.open("GET", f"{CONTACTS}:watch", **stream) as events:
+        first = event(events)
+    names = [gateway.ask("POST", CONTACTS, ADA).json()["name"] for _ in range(3)]
+    with gateway.open(
+        "GET", f"{CONTACTS}:watch?position=1", Last_Event_ID=first["id"], **stream
+    ) as events:
+        seen = [json.loads(event(events)["data"])["result"] for _ in range(4)]
+    refused = gateway.ask("GET", f"{CONTACTS}:watch", Last_Event_ID="nonsense", **stream)
+
+    assert [change.get("contact", {}).get("name") for change in seen] == [None, *names]
+    assert refused.status == 400
+
+
+def test_an_error_in_mid_stream_is_an_event_of_its_own(gateway):
+    body = {"responseCount": 2, "failure": {"code": 8, "message": "full", "afterResponses": 1}}
+    path = f"{ECHO}ServerStreamingEcho"
+
+    with gateway.open("POST", path, body, Accept="text/event-stream") as events:
+        event(events)
+        assert event(events) == {
+            "event": "problem",
+            "data": '{"error":{"code":8,"message":"full"}}',
+        }
 
 
 def test_an_export_is_lines(gateway, path):
@@ -369,11 +427,16 @@ def test_rest_clients_may_ask_for_tls(gateway):
     ("flags", "error"),
     [
         (["--nonsense"], "not defined: -nonsense"),
-        (["extra"], 'what is "extra"?'),
-        (["--certificate=x"], "--certificate and --key come together"),
-        (["--tls-key=x"], "--tls-certificate and --tls-key come together"),
+        (["extra"], 'unexpected argument "extra"'),
+        (["--certificate=x"], "--certificate and --key need each other"),
+        (["--tls-key=x"], "--tls-certificate and --tls-key need each other"),
         (["--plaintext", "--ca=x"], "--plaintext uses no certificates"),
         (["--timeout=0s"], "--timeout must be above zero"),
+        (["--max-watches=0"], "--max-watches must be from 1 to 10000"),
+        (["--origin=*"], 'invalid origin "*"'),
+        (["--origin=https://app.example.com/"], 'invalid origin "https://app.example.com/"'),
+        (["--origin=https://app.example.com:443"], "without a default port"),
+        (["--origin=https://App.example.com"], "in lower case"),
         (["--ca=/nowhere"], "/nowhere: no such file"),
         (["--ca=Makefile"], "Makefile: holds no certificate"),
         (["--certificate=Makefile", "--key=Makefile"], "Makefile"),

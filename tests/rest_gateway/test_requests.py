@@ -1,4 +1,4 @@
-"""What grpc-gateway and Envoy answer to bad requests, and where they differ.
+"""Sends bad requests to grpc-gateway and Envoy, and compares their answers.
 
 Chapter 5's README shows the differences; they are taken from this table.
 """
@@ -62,16 +62,18 @@ CASES = [
     same("a bad id", "GET", f"{CONTACTS}/ADA", None, 400, '"field":"name"', '"field":"name"'),
     same("a contact that is not there", "GET", f"{CONTACTS}/nobody", None, 404, "NOT_FOUND", '"code":5'),
     # Bodies.
-    same("no body", "POST", CONTACTS, None, 400, '"field":"person.name"', '"field":"contact.person.name"'),
+    same("no body", "POST", CONTACTS, None, 400, "needs a body", '"field":"contact.person.name"'),
     same("an empty object", "POST", CONTACTS, "{}", 400, "may not be empty", "may not be empty"),
     same("half an object", "POST", CONTACTS, "{", 400, "unexpected EOF", "Unexpected end"),
     same("no JSON", "POST", CONTACTS, "hello", 400, "invalid character", "Unexpected token"),
-    same("a form", "POST", CONTACTS, "name=Ada", 400, "invalid character", "token",
-         Content_Type="application/x-www-form-urlencoded"),
-    same("XML", "POST", CONTACTS, "<x/>", 400, "invalid character", "Expected", Content_Type="text/xml"),
+    Case("a form", "POST", CONTACTS, "name=Ada", (415, "Content-Type"), (400, "token"),
+         {"Content_Type": "application/x-www-form-urlencoded"}, tell="refused by its type; read as JSON"),
+    Case("JSON as `text/plain`", "POST", CONTACTS, PERSON, (415, "Content-Type"), (200, "Ada"),
+         {"Content_Type": "text/plain"}, tell="415; done, and **any web page can send it**"),
+    Case("XML", "POST", CONTACTS, "<x/>", (415, "Content-Type"), (400, "Expected"), {"Content_Type": "text/xml"}),
     same("a list", "POST", CONTACTS, "[]", 400, "unexpected token", "cannot start list"),
     same("null", "POST", CONTACTS, "null", 400, "unexpected token", "may not be empty"),
-    same("two objects", "POST", CONTACTS, PERSON * 2, 400, "goes on", "before end of input"),
+    same("two objects", "POST", CONTACTS, PERSON * 2, 400, "continues", "before end of input"),
     Case("an unknown field", "POST", CONTACTS, person('"shoe":1'), (400, 'unknown field'), (200, "Ada"),
          tell="refused; ignored, and so is a misspelt one"),
     Case("a key twice", "POST", CONTACTS, '{"person":{"name":"Ada","name":"Bo"}}', (400, "duplicate field"),
@@ -85,7 +87,7 @@ CASES = [
     same("a body that is not UTF-8", "POST", CONTACTS, b'{"person":{"name":"\xff"}}', 400, "UTF-8", "UTF-8"),
     same("half a surrogate", "POST", CONTACTS, '{"person":{"name":"\\ud800"}}', 400, "", "surrogate"),
     same("UTF-16", "POST", CONTACTS, PERSON.encode("utf-16"), 400, "invalid character", ""),
-    same("100,000 brackets", "POST", CONTACTS, "[" * 100_000, 400, "max depth", "too deep"),
+    same("20,000 brackets", "POST", CONTACTS, "[" * 20_000, 400, "max depth", "too deep"),
     Case("1.1 MB", "POST", CONTACTS, person(f'"email":"{"x" * 1_100_000}"'), (413, "too large"),
          (429, "larger than max"), tell="413; what the service says"),
     same("mistakes", "POST", f"{CONTACTS}?contactId=X", '{"person":{"phones":[{}]}}', 400,
@@ -117,7 +119,7 @@ CASES = [
     # Conditions.
     Case("a stale `If-Match`", "DELETE", CONTACT, None, (412, "ETAG_MISMATCH"), (200, "{}"),
          {"If_Match": '"0"'}, tell="412; **deletes**"),
-    Case("two etags in `If-Match`", "DELETE", CONTACT, None, (400, "one etag"), (200, "{}"), {"If_Match": '"0", "1"'}),
+    Case("two etags in `If-Match`", "DELETE", CONTACT, None, (400, "one ETag"), (200, "{}"), {"If_Match": '"0", "1"'}),
     same("a stale etag in the query", "DELETE", f"{CONTACT}?etag=%220%22", None, 409, "ETAG_MISMATCH", "ETAG_MISMATCH"),
     # Time.
     Case("a bad `Grpc-Timeout`", "GET", CONTACTS, None, (400, "invalid grpc-timeout"), (200, "contacts"),
