@@ -1,4 +1,4 @@
-"""Programs that not every machine has: where they are looked for, and how to install them.
+"""Programs and conditions that not every machine has: how they are found, and what brings them.
 
 Run it to list the packages of Debian that are missing here:
 
@@ -8,7 +8,11 @@ Run it to list the packages of Debian that are missing here:
 import argparse
 import os
 import shutil
+import subprocess
+import sys
 import sysconfig
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 APT = "apt install "
@@ -18,13 +22,19 @@ INSTALL = {
     "envoy": "make engines",
     "haproxy": "apt install haproxy",
     "initdb": "apt install postgresql",
+    "ip": "apt install iproute2",
+    "iptables": "apt install iptables",
     "nginx": "apt install nginx-light",
+    "nsenter": "apt install util-linux",
     "pg_basebackup": "apt install postgresql",
     "pgbouncer": "apt install pgbouncer",
     "pg_dump": "apt install postgresql",
     "postgres": "apt install postgresql",
     "rest-gateway": "make gateway",
+    "setpriv": "apt install util-linux",
+    "tc": "apt install iproute2",
     "tinyproxy": "apt install tinyproxy-bin",
+    "unshare": "apt install util-linux",
     "uv": "pip install uv",
     "uvicorn": "pip install fastapi uvicorn",
 }
@@ -42,7 +52,7 @@ keeps servers."""
 
 
 class AbsentError(Exception):
-    """This machine lacks a program; the message names it, and says how to install it."""
+    """This machine lacks a program or a condition; the message names it, and what brings it."""
 
 
 def find(program: str) -> str:
@@ -51,6 +61,47 @@ def find(program: str) -> str:
     if not found:
         raise AbsentError(f"{program} ({INSTALL[program]})")
     return found
+
+
+@cache
+def new_network() -> list[str]:
+    """Returns the command that runs another one as root of a new network namespace.
+
+    A user of their own needs no rights, if the kernel lets users be root in their namespaces;
+    root needs no such user. Raises AbsentError if neither works.
+    """
+    if sys.platform == "linux":
+        unshare, test = find("unshare"), [find("ip"), "link", "set", "lo", "up"]
+        for flags in (["--user", "--map-root-user", "--net"], ["--net"]):
+            command = [unshare, *flags, "--"]
+            if not subprocess.run([*command, *test], capture_output=True, check=False).returncode:
+                return command
+    raise AbsentError(
+        "network namespaces (Linux; root, or sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
+    )
+
+
+CONDITIONS: dict[str, Callable[[], object]] = {"network namespaces": new_network}
+"""What a machine must allow, with the function that raises AbsentError where it does not."""
+NETWORK = ("network namespaces", "ip", "iptables", "nsenter", "setpriv", "tc", "unshare")
+POSTGRESQL = ("initdb", "pg_basebackup", "postgres")
+NEEDS = {
+    "scaling.hosts": NETWORK,
+    "scaling.hosts.failover": POSTGRESQL,
+    "scaling.hosts.partition": POSTGRESQL,
+}
+"""The programs and conditions that modules need, by module or by the package that they are in."""
+
+
+def require(module: str) -> None:
+    """Raises AbsentError if this machine lacks something that a module needs."""
+    for name in NEEDS:
+        if f"{module}.".startswith(f"{name}."):
+            for need in NEEDS[name]:
+                if need in CONDITIONS:
+                    CONDITIONS[need]()
+                else:
+                    find(need)
 
 
 def missing_packages() -> list[str]:
