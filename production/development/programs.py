@@ -72,7 +72,7 @@ def new_network() -> list[str]:
     """
     if sys.platform == "linux":
         unshare, test = find("unshare"), [find("ip"), "link", "set", "lo", "up"]
-        for flags in (["--user", "--map-root-user", "--net"], ["--net"]):
+        for flags in (["--user", "--map-root-user", "--net", "--ipc"], ["--net", "--ipc"]):
             command = [unshare, *flags, "--"]
             if not subprocess.run([*command, *test], capture_output=True, check=False).returncode:
                 return command

@@ -91,9 +91,9 @@ class Host:
         iptables = [programs.find("iptables"), "-t", "raw"]
         for change, which in (("-D", self._rule), ("-A", rule)):
             if which:
+                self.run(*iptables, change, "PREROUTING", "-i", INTERFACE, *which)
                 here = [*iptables, change, "PREROUTING", "-i", self.name, *which]
                 subprocess.run(here, check=True)
-                self.run(*iptables, change, "PREROUTING", "-i", INTERFACE, *which)
         self._rule = rule
 
     def limit(self, kbit: int) -> None:
