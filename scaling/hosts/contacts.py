@@ -24,9 +24,7 @@ def serving(url: str) -> Iterator[None]:
     """Runs the service on a database for a block. Raises RuntimeError if it does not start."""
     command = [sys.executable, "-m", SERVER]
     environment = os.environ | {"CONTACTS_DATABASE": url}
-    subprocess.run(
-        [*command, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([*command, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
     serve = [*command, "--plaintext", f"--address={ADDRESS}"]
     with child.server(serve, env=environment):
         yield

@@ -131,7 +131,7 @@ class Call:
         request = EchoRequest(message=self.message, delay=Duration(seconds=delay_s))
         if self.case.streams:
             request.delay.seconds, request.response_count = 1, 2 * PATIENCE_S
-            self._call = self._stub.ServerStreamingEcho(request)
+            self._call: Any = self._stub.ServerStreamingEcho(request)
         else:
             self._call = self._stub.UnaryEcho.future(request, timeout=self.case.deadline)
         self._call.add_done_callback(self._end)

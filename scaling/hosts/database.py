@@ -36,9 +36,9 @@ class Database(NamedTuple):
     def rows(self, statement: str, name: str = "postgres") -> list[tuple[object, ...]]:
         """Runs a statement in a transaction of its own, in the database of that name; returns its
         rows. Raises psycopg.Error."""
-        where = {"host": self.host.address, "port": PORT, "user": USER, "dbname": name}
-        with psycopg.connect(**where, autocommit=True, connect_timeout=5) as connection:
-            cursor = connection.execute(statement)  # type: ignore[call-overload]
+        where = f"host={self.host.address} port={PORT} user={USER} dbname={name} connect_timeout=5"
+        with psycopg.connect(where, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def promote(self) -> None:
@@ -96,7 +96,13 @@ def as_user(folder: Path, *command: str) -> list[str]:
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         user = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
     # A change of user forgets that the process is to end with us.
-    return [programs.find(user[0]), *user[1:], programs.find("setpriv"), "--pdeathsig=KILL", *command]
+    return [
+        programs.find(user[0]),
+        *user[1:],
+        programs.find("setpriv"),
+        "--pdeathsig=KILL",
+        *command,
+    ]
 
 
 def _is_only_user() -> bool:

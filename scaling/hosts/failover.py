@@ -20,7 +20,7 @@ from scaling.hosts.network import Host, enter, host
 
 TIMEOUT_S = 3.0
 BEFORE, WHILE_CUT, AFTER = 100, 50, 100
-"""Writes that are acknowledged before the standby is cut off, while it is, and after the failover."""
+"""Acknowledged writes before the standby is cut off, while it is, and after the failover."""
 REPLICATION = {"asynchronous": "", "synchronous": "*"}
 """The values of synchronous_standby_names: the standbys that a commit waits for."""
 STANDBY = "SELECT state, sync_state FROM pg_stat_replication"

@@ -1,8 +1,8 @@
 """Network namespaces as hosts, each with a line to this program that can be cut, lossy or slow.
 
 A program calls `enter` first: from then on it is itself a host, in a network of its own, and the
-router between the others. All of it belongs to processes of this program, so the kernel removes it with them,
-however they end. Needs no root where the kernel lets users be root in namespaces of their own.
+router between the others. All of it belongs to processes of this program, so the kernel removes it
+with them, however they end. It needs no root if the kernel lets users have namespaces of their own.
 """
 
 import array
@@ -43,6 +43,8 @@ def enter(module: str) -> None:
         os.environ[OUTSIDE] = network
         command = [*programs.new_network(), sys.executable, *sys.orig_argv[1:]]
         os.execv(command[0], command)  # noqa: S606 - the command is our own.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))  # Cleaning up.
     _run("ip", "link", "set", "lo", "up")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
@@ -108,8 +110,11 @@ class Host:
 
 
 @contextmanager
-def host(name: str, *, delay_ms: int = 0) -> Iterator[Host]:
-    """Makes a host for a block; packets take `delay_ms` milliseconds each way."""
+def host(name: str, *, delay_ms: int = 0, congestion: str = "cubic") -> Iterator[Host]:
+    """Makes a host for a block; packets take `delay_ms` milliseconds each way.
+
+    congestion is how TCP reacts to losses on the line; Linux's default, whatever this machine uses.
+    """
     network = next(NETWORKS)
     here, there = f"10.0.{network}.1", f"10.0.{network}.2"
     with ExitStack() as stack:
@@ -130,6 +135,9 @@ def host(name: str, *, delay_ms: int = 0) -> Iterator[Host]:
         made.run(ip, "link", "set", INTERFACE, "up")
         made.run(ip, "link", "set", "lo", "up")
         made.run(ip, "route", "add", "default", "via", here)
+        subnet, control = f"10.0.{network}.0/24", ["congctl", congestion]
+        _run("ip", "route", "change", subnet, "dev", name, "src", here, *control)
+        made.run(ip, "route", "change", subnet, "dev", INTERFACE, "src", there, *control)
         yield made
 
 
@@ -183,4 +191,3 @@ def _tied(*command: str) -> list[str]:
 
 def _run(program: str, *args: str) -> None:
     subprocess.run([programs.find(program), *args], check=True)
-

@@ -1,4 +1,4 @@
-"""Measures HTTP/2's one connection beside six, of gRPC and of HTTP/1.1, on a line that loses packets.
+"""Measures HTTP/2's one connection beside six, of gRPC and of HTTP/1.1, on a lossy line.
 
 Run it:
 
@@ -62,25 +62,31 @@ def http_calls(there: Host, size: int, stack: ExitStack) -> list[Call]:
 def times(calls: list[Call], seconds: float) -> list[float]:
     """Lets all callers call for `seconds` seconds; returns how many each call took."""
     took: list[float] = []
+    stopped = threading.Event()
     ends = time.monotonic() + seconds
 
     def repeat(call: Call) -> None:
-        while (began := time.monotonic()) < ends:
+        while (began := time.monotonic()) < ends and not stopped.is_set():
             call()
             took.append(time.monotonic() - began)
 
     threads = [threading.Thread(target=repeat, args=(call,)) for call in calls]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:  # Also after Ctrl-C.
+        stopped.set()
+        for thread in threads:
+            thread.join()
     return took
 
 
 @contextmanager
-def serving() -> Iterator[Host]:
+def serving(congestion: str) -> Iterator[Host]:
     """Runs both servers on a host for a block."""
-    with host("server", delay_ms=DELAY_MS) as there, ExitStack() as stack:
+    with host("server", delay_ms=DELAY_MS, congestion=congestion) as there, ExitStack() as stack:
         for module, port in (("server", GRPC_PORT), ("http1_server", HTTP_PORT)):
             where = f"--address={there.address}:{port}"
             stack.enter_context(child.server(there.python(f"scaling.hosts.{module}", where)))
@@ -111,10 +117,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure one connection beside six.")
     parser.add_argument("--seconds", type=float, default=5, help="each (default: %(default)s)")
     parser.add_argument("--bytes", type=int, default=10_000, help="response (default: %(default)s)")
+    parser.add_argument("--congestion", default="cubic", help="or bbr (default: %(default)s)")
     args = parser.parse_args()
     enter("scaling.hosts.one_connection")
     print(f"lost  {'six callers by':25}{'calls':>10}{'median':>11}{'99 %':>11}")
-    with serving() as there:
+    with serving(args.congestion) as there:
         for loss in LOSSES:
             measure(there, loss, args.bytes, args.seconds)
 

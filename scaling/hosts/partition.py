@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
-from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from production.v1.contacts_pb2 import GetContactRequest
@@ -34,12 +35,13 @@ class Calls:
     """Calls without retries, to see each as it is."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self._health, self._contacts = HealthStub(channel), ContactServiceStub(channel)
+        self._health: Any = HealthStub(channel)
+        self._contacts = ContactServiceStub(channel)
 
-    def health(self, timeout: float) -> str:
+    def health(self, timeout: float | None) -> str:
         """Returns what the service reports to its load balancer."""
-        answer = self._health.Check(HealthCheckRequest(), timeout=timeout)
-        return answer.DESCRIPTOR.fields_by_name["status"].enum_type.values[answer.status].name
+        answer: HealthCheckResponse = self._health.Check(HealthCheckRequest(), timeout=timeout)
+        return HealthCheckResponse.ServingStatus.Name(answer.status)
 
     def get(self, timeout: float | None) -> str:
         """Reads a contact."""

@@ -21,7 +21,7 @@ from scaling import backend
 
 GRACE = 1.0
 PINGS = [
-    # A server may be pinged as often as the cases of cut_off.py do; by default, once in five minutes.
+    # For the clients of cut_off.py. By default a client may ping once in five minutes.
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
 ]
 KEEPALIVE = [
@@ -32,7 +32,7 @@ KEEPALIVE = [
 
 
 class Servicer(EchoServicer):
-    """Prints when calls begin, answer and end: `begins MESSAGE SECONDS`, on this machine's clock."""
+    """Prints when calls begin, answer and end, as `begins MESSAGE SECONDS`."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, lambda _: None)

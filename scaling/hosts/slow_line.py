@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 
 ALL_PROTOCOLS = 0x0003
 """ETH_P_ALL of linux/if_ether.h."""
@@ -76,10 +77,8 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"error: {error}")
     print(f"listening on {args.one} and {args.other}", flush=True)
-    try:
+    with suppress(KeyboardInterrupt):
         pass_on(*ends, args.ms / 1000)
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

@@ -107,12 +107,18 @@ def test_a_database_that_is_read_only_is_unavailable_until_it_writes_again(
 def test_a_transaction_that_was_cut_off_does_not_keep_its_locks(postgresql_url, monkeypatch):
     """The session of a service that is gone, or behind a cut line, has neither ended nor work."""
     monkeypatch.setattr("production.serving.storage.database.IDLE_MS", 0)
-    lock = text("INSERT INTO owners VALUES ('ada', 0) ON CONFLICT (owner) DO UPDATE SET position = 1")
-    with migrated(postgresql_url) as database:
-        with pytest.raises(TimeoutError), time_limited(0.5), database.write() as cut_off:
-            cut_off.execute(lock)
-            with ThreadPoolExecutor(1) as others:  # They have no limit of their own.
-                others.submit(write, database, lock).result(WAIT)
+    lock = text(
+        "INSERT INTO owners VALUES ('ada', 0) ON CONFLICT (owner) DO UPDATE SET position = 1"
+    )
+    with (
+        migrated(postgresql_url) as database,
+        pytest.raises(TimeoutError),
+        time_limited(0.5),
+        database.write() as cut_off,
+        ThreadPoolExecutor(1) as others,  # They have no limit of their own.
+    ):
+        cut_off.execute(lock)
+        others.submit(write, database, lock).result(WAIT)
 
 
 def write(database, statement):
