@@ -10,7 +10,8 @@ CHAPTERS := protobuf_demo protobuf_demo/evolution protobuf_demo/values protobuf_
 	production/operations/identity production/operations/data production/operations/versions \
 	production/operations/limits production/operations/observability production/lessons \
 	production/lessons/testing production/lessons/rules rest_gateway scaling \
-	scaling/concurrency scaling/balancing scaling/proxies scaling/forward_proxies
+	scaling/concurrency scaling/balancing scaling/proxies scaling/forward_proxies \
+	scaling/hosts
 
 # Everything that is installed goes here, whatever the caller's environment says.
 override VENV := .venv
