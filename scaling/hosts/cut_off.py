@@ -155,11 +155,11 @@ def seconds(since: float, moment: float | None) -> str:
 def at_server(message: str, since: float, log: Log) -> str:
     """Returns what became of a call at the server on the first host."""
     if log.when("begins", message) is None:
-        return "     never got it"
+        return "      never got it"
     if answered := log.when("answers", message):
-        return f"{seconds(since, answered):5}answers"
+        return f"{seconds(since, answered):>5} answers"
     ended = seconds(since, log.when("ends", message))
-    return f"{ended:5}gives it up" if ended else "     works on"
+    return f"{ended:>5} gives it up" if ended else "      works on"
 
 
 def start_servers(hosts: Sequence[Host], log: Log, stack: ExitStack) -> None:
@@ -177,7 +177,7 @@ def show(title: str, calls: Sequence[Call], since: float, log: Log) -> None:
     """Prints what each call's caller and its server noticed, and when."""
     print(f"{title:32}{'the caller':28}the server")
     for call in calls:
-        caller = f"{seconds(since, call.ended):5}{call.how:23}"
+        caller = f"{seconds(since, call.ended):>5} {call.how:22}"
         print(f"  {call.case.protection:30}{caller}{at_server(call.message, since, log)}")
 
 

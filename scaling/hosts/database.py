@@ -19,7 +19,8 @@ PORT = 5432
 NAME = "contacts"
 USER = "nobody"
 ACCESS = "host all,replication all 10.0.0.0/8 trust\n"
-"""A line of pg_hba.conf. It asks for no password, because nobody else is in this network."""
+"""A rule of PostgreSQL's host-based authentication. It asks for no password, because
+nobody else is in this network."""
 SETTINGS = (
     "dynamic_shared_memory_type=mmap",  # In its folder, so that nothing can be left elsewhere.
     "listen_addresses=*",

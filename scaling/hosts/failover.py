@@ -37,8 +37,10 @@ def fail_over(writer: Writer, primary: Database, standby: Database) -> list[str]
     """Kills the primary while the standby is cut off; returns what was acknowledged until then."""
     writer.wait_for(lambda: len(writer.acknowledged) >= BEFORE)
     standby.host.cut()
-    cut = len(writer.acknowledged)
-    writer.wait_for(lambda: len(writer.acknowledged) >= cut + WHILE_CUT or bool(writer.failed))
+    cut, failed = len(writer.acknowledged), writer.failed.total()
+    writer.wait_for(
+        lambda: len(writer.acknowledged) >= cut + WHILE_CUT or writer.failed.total() > failed
+    )
     primary.process.kill()
     primary.process.wait()
     acknowledged = list(writer.acknowledged)
