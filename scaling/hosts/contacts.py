@@ -14,6 +14,7 @@ from production.contacts_client import ContactsClient, ContactsError
 from production.development import child
 from production.v1.contacts_pb2 import Contact
 from protobuf_demo.addressbook_pb2 import Person
+from scaling.hosts.network import tied
 
 SERVER = "production.contacts_server"
 ADDRESS = "127.0.0.1:50051"
@@ -26,7 +27,7 @@ def serving(url: str) -> Iterator[None]:
     environment = os.environ | {"CONTACTS_DATABASE": url}
     subprocess.run([*command, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
     serve = [*command, "--plaintext", f"--address={ADDRESS}"]
-    with child.server(serve, env=environment):
+    with child.server(tied(*serve), env=environment):
         yield
 
 

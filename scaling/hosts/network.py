@@ -61,7 +61,7 @@ class Host:
     def command(self, *command: str) -> list[str]:
         """Returns the command that runs a command on this host, for as long as we live."""
         inside = [programs.find("nsenter"), self._network]
-        return [*inside, *_tied(*command)]
+        return [*inside, *tied(*command)]
 
     def python(self, module: str, *args: str) -> list[str]:
         """Returns the command that runs a module on this host."""
@@ -144,7 +144,7 @@ def host(name: str, *, delay_ms: int = 0, congestion: str = "cubic") -> Iterator
 @contextmanager
 def _namespace() -> Iterator[int]:
     """Holds a network namespace; gives the id of the process that is in it."""
-    command = _tied(programs.find("unshare"), "--net", "cat")
+    command = tied(programs.find("unshare"), "--net", "cat")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with child.child(command, ended_by=signal.SIGKILL, **pipes) as process:
         assert process.stdin and process.stdout  # noqa: S101 - for the type checker.
@@ -180,11 +180,11 @@ def _slow(one: str, other: str, delay_ms: int) -> Iterator[None]:
     command = [sys.executable, "-m", "scaling.hosts.slow_line", one, other, f"--ms={delay_ms}"]
     for interface in (one, other):
         _run("ip", "link", "set", interface, "arp", "off", "up")
-    with child.server(_tied(*command), ended_by=signal.SIGKILL):
+    with child.server(tied(*command), ended_by=signal.SIGKILL):
         yield
 
 
-def _tied(*command: str) -> list[str]:
+def tied(*command: str) -> list[str]:
     """Returns the command that the kernel ends when this program ends."""
     return [programs.find("setpriv"), "--pdeathsig=KILL", *command]
 
