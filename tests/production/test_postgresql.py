@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from production.contacts.settings import Settings
 from production.contacts_client import ContactsError
 from production.development import child, programs
 from production.development.postgresql import Certificate, server
+from production.serving.storage.time_limit import time_limited
 from production.v1.contacts_pb2 import Contact
 from protobuf_demo.addressbook_pb2 import Person
 from tests.conftest import WAIT, absent, until, wait_until
@@ -100,6 +102,28 @@ def test_a_database_that_is_read_only_is_unavailable_until_it_writes_again(
     assert "(psycopg.errors.ReadOnlySqlTransaction) cannot execute INSERT" in said[-1]
     assert all(line.startswith("the database cannot be used: ") for line in said)
     assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_transaction_that_was_cut_off_does_not_keep_its_locks(postgresql_url, monkeypatch):
+    """The session of a service that is gone, or behind a cut line, has neither ended nor work."""
+    monkeypatch.setattr("production.serving.storage.database.IDLE_MS", 0)
+    lock = text(
+        "INSERT INTO owners VALUES ('ada', 0) ON CONFLICT (owner) DO UPDATE SET position = 1"
+    )
+    with (
+        migrated(postgresql_url) as database,
+        pytest.raises(TimeoutError),
+        time_limited(0.5),
+        database.write() as cut_off,
+        ThreadPoolExecutor(1) as others,  # They have no limit of their own.
+    ):
+        cut_off.execute(lock)
+        others.submit(write, database, lock).result(WAIT)
+
+
+def write(database, statement):
+    with database.write() as connection:
+        connection.execute(statement)
 
 
 @pytest.fixture

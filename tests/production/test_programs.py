@@ -22,6 +22,22 @@ def test_a_program_that_is_absent_is_named_with_its_package():
     assert "frobnicator-bin" in missing_packages()
 
 
+def test_what_modules_need_can_be_found_or_is_a_condition():
+    needed = {need for needs in programs.NEEDS.values() for need in needs}
+
+    assert needed <= programs.INSTALL.keys() | programs.CONDITIONS.keys()
+
+
+@pytest.mark.usefixtures("frobnicator")
+def test_a_package_needs_a_program_and_so_does_each_of_its_modules(monkeypatch):
+    monkeypatch.setitem(programs.NEEDS, "chapter.lesson", ("frobnicator",))
+
+    for module in ("chapter.lesson", "chapter.lesson.program"):
+        with pytest.raises(AbsentError):
+            programs.require(module)
+    programs.require("chapter.lessons")
+
+
 def test_a_program_of_the_installed_packages_is_found(monkeypatch):
     name = Path(sys.executable).name
     monkeypatch.setitem(programs.INSTALL, name, "apt install frobnicator-bin")

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from production.development import programs
 from production.development.programs import INSTALL, AbsentError
 from tour import player
 from tour.player import Failure, explain, free_ports, is_free, pattern, play
@@ -204,6 +205,20 @@ def test_a_program_that_is_not_there_is_absent_not_broken(tree, monkeypatch):
         with pytest.raises(AbsentError):
             play(section(("console", f"$ {started}")), tree)
     play(section(("console", "$ echo frobnicator\nfrobnicator")), tree)
+
+
+def test_a_condition_that_a_module_needs_is_absent_like_a_program(tree, monkeypatch):
+    def refuse():
+        raise AbsentError("moonlight (wait for the night)")
+
+    monkeypatch.setitem(programs.CONDITIONS, "moonlight", refuse)
+    monkeypatch.setitem(programs.NEEDS, "chapter.night", ("moonlight",))
+    (tree / "chapter").mkdir()
+    (tree / "chapter" / "nights.py").write_text("print('hello')")
+
+    with pytest.raises(AbsentError, match="moonlight \\(wait for the night\\)"):
+        play(section(("console", "$ A=b python -m chapter.night.walk\nhello")), tree)
+    play(section(("console", "$ python -m chapter.nights\nhello")), tree)
 
 
 def test_the_session_has_an_environment_of_its_own_that_sees_our_packages(tree):

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from prometheus_client import Histogram
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import IdleInTransactionSessionTimeout, ReadOnlySqlTransaction
 from sqlalchemy import (
     URL,
     Connection,
@@ -56,6 +56,8 @@ POSTGRESQL = {
     "tcp_user_timeout": 20_000,
 }
 """Parameters of libpq: https://www.postgresql.org/docs/current/libpq-connect.html."""
+IDLE_MS = 5_000
+"""How long after a call's limit PostgreSQL ends a transaction that we have left open."""
 SQLITE_WAIT_MS = 5_000
 """The longest that a writer waits for another writer of an SQLite file."""
 SQLITE_STEPS = 10_000
@@ -109,7 +111,7 @@ class Database:
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
             event.listen(self._engine, "begin", _begin_postgresql)
-            event.listen(self._engine, "handle_error", _lost_if_read_only, retval=True)
+            event.listen(self._engine, "handle_error", _lost, retval=True)
         event.listen(self._engine, "before_cursor_execute", lambda *_: time_limit.get().check())
         self._writer = self._engine.execution_options(writes=True)
         self._migrations = migrations
@@ -326,19 +328,25 @@ def _postgresql_arguments(url: URL) -> dict[str, Any]:
     return {**POSTGRESQL, "prepare_threshold": int(threshold)}
 
 
-def _lost_if_read_only(context: ExceptionContext) -> OperationalError | None:
-    """Takes a server that refuses to write, as after a switchover, for one that is lost: the pool
-    connects anew, and so finds the server that writes if the URL names several."""
+def _lost(context: ExceptionContext) -> OperationalError | None:
+    """Takes a server that refuses to write, as after a switchover, or that has ended our idle
+    transaction, for one that is lost: the pool connects anew, and so finds the server that writes
+    if the URL names several."""
     error = context.original_exception
-    if not isinstance(error, ReadOnlySqlTransaction):
+    if not isinstance(error, (IdleInTransactionSessionTimeout, ReadOnlySqlTransaction)):
         return None
     context.is_disconnect = True
     return OperationalError(None, None, error, hide_parameters=True, connection_invalidated=True)
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    """Makes PostgreSQL cancel each statement at the limit, even one that waits for a lock."""
+    """Makes PostgreSQL cancel each statement at the limit, even one that waits for a lock, and end
+    the transaction soon after, even one that we cannot end because the line to us is cut: otherwise
+    it would hold its locks until TCP gives up, for two hours by default."""
     remaining = time_limit.get().remaining()
     if remaining < math.inf:
-        milliseconds = math.ceil(remaining * 1000)
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(milliseconds, 1)}")
+        milliseconds = max(math.ceil(remaining * 1000), 1)
+        connection.exec_driver_sql(
+            f"SELECT set_config('statement_timeout', '{milliseconds}', true),"
+            f" set_config('idle_in_transaction_session_timeout', '{milliseconds + IDLE_MS}', true)"
+        )
