@@ -338,8 +338,8 @@ CASES = [
     (
         "deployment.yaml",
         "production.contacts_server]",
-        "production.contact_server]",
-        "deployment.yaml: Deployment contacts: its command is 'python -m production.contact_server', not 'python -m production.contacts_server'",
+        "production.lessons.tls]",
+        "deployment.yaml: Deployment contacts: its command is 'python -m production.lessons.tls', not 'python -m production.contacts_server'",
     ),
     (
         "deployment.yaml",
@@ -650,8 +650,8 @@ CASES = [
     (
         "route.yaml",
         "production.v2.ContactService",
-        "production.v3.ContactService",
-        "route.yaml: GRPCRoute contacts: there is no service production.v3.ContactService",
+        "production.v1.ContactsService",
+        "route.yaml: GRPCRoute contacts: there is no service production.v1.ContactsService",
     ),
     (
         "route.yaml",

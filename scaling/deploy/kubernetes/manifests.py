@@ -165,7 +165,8 @@ class Source(NamedTuple):
 
 def source(pod: Data, path: str) -> Source | None:
     """Returns where a file comes from that is mounted into the first container, or None."""
-    for mount in next(iter(pod.get("containers") or []), {}).get("volumeMounts") or []:
+    container: Data = next(iter(pod.get("containers") or []), {})
+    for mount in container.get("volumeMounts") or []:
         if not PurePosixPath(path).is_relative_to(mount["mountPath"]):
             continue
         file = str(PurePosixPath(path).relative_to(mount["mountPath"]))

@@ -1,7 +1,8 @@
 """Checks objects against the schemas of their kinds: Kubernetes' own, and custom resources.
 
-The schemas of custom resources come from the Go modules of the projects that define them. Run it to
-download those modules:
+The schemas of custom resources come from the Go modules of the projects that define them.
+
+Run it to download those modules:
 
     python -m scaling.deploy.kubernetes.schemas
 """
