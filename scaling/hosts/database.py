@@ -77,6 +77,7 @@ def running(host: Host, folder: Path, standby_of: Database | None = None) -> Ite
         child.child(
             host.command(*as_user(folder, *command)),
             ended_by=signal.SIGQUIT,  # At once, whoever is cut off.
+            stdin=subprocess.DEVNULL,  # A backend whose postmaster was killed may read it.
             stdout=log,
             stderr=log,
         ) as process,

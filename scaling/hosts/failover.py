@@ -43,8 +43,8 @@ def fail_over(writer: Writer, primary: Database, standby: Database) -> list[str]
     )
     primary.process.kill()
     primary.process.wait()
-    acknowledged = list(writer.acknowledged)
     standby.host.heal()
+    acknowledged = list(writer.acknowledged)  # By now, also what was under way.
     standby.promote()
     return acknowledged
 
