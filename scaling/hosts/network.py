@@ -84,10 +84,6 @@ class Host:
         """Lets every packet pass again."""
         self._drop([])
 
-    def unplug(self) -> None:
-        """Takes the link down: from now on, nobody on this network finds the host's hardware."""
-        _run("ip", "link", "set", self.name, "down")
-
     def _drop(self, rule: list[str]) -> None:
         """Replaces the rule by which each end drops what arrives from the other one."""
         iptables = [programs.find("iptables"), "-t", "raw"]
