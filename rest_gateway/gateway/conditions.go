@@ -54,6 +54,8 @@ func conditional(next http.Handler) http.Handler {
 		match, isMatchValid := etags(r.Header.Values("If-Match"))
 		noneMatch, isNoneMatchValid := etags(r.Header.Values("If-None-Match"))
 		switch {
+		case routeOf(r) == nil: // 404 or 405, whatever the conditions (RFC 9110, 13.2.1).
+			next.ServeHTTP(w, r)
 		case !isMatchValid:
 			refuse(http.StatusBadRequest, `If-Match must be an ETag in double quotes, or *`)
 		case !isNoneMatchValid:

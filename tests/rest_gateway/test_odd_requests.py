@@ -100,6 +100,7 @@ REQUESTS = [
     Odd("If-Match where nothing has an etag", "POST", CONTACTS, 412, {}, JSON | {"If-Match": '"1"'}, PERSON),
     Odd("If-None-Match with DELETE", "DELETE", CONTACT, 400, {}, {"If-None-Match": "*"}),
     Odd("If-None-Match without quotes", "GET", CONTACT, 400, {}, {"If-None-Match": "1"}),
+    Odd("If-None-Match that is empty, with a wrong verb", "TRACE", CONTACT, 405, {}, {"If-None-Match": ""}),
     # Hosts and origins.
     Odd("a foreign Host", "GET", CONTACTS, 421, {"Content-Type": PROBLEM}, {"Host": "rebound.evil.example"}),
     Odd("a foreign Host in the target", "GET", "http://evil.example/healthz", 421),
