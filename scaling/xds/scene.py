@@ -88,7 +88,7 @@ class Scene:
         except AbsentError as error:
             self.absent = str(error)
         for channel in self.channels.values():
-            grpc.channel_ready_future(channel).result(PATIENCE)
+            wait_until(grpc.channel_ready_future(channel).done)
 
     def _python(self) -> grpc.Channel:
         # gRPC reads it once, with the first channel.
