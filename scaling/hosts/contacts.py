@@ -41,7 +41,7 @@ class Writer:
         self._stopped = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._write()))
         self.acknowledged: list[str] = []
-        """The ids of the contacts that the service said to have created, in their order."""
+        """The ids of the contacts whose creation the service has acknowledged, in their order."""
         self.failed: Counter[str] = Counter()
         """How many writes ended with each code: they may have been carried out, or not."""
 

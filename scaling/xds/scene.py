@@ -64,7 +64,7 @@ class Program:
 
 
 class Scene:
-    """Servers, a control plane that knows them by its file, and a client of each kind."""
+    """Servers, a control plane with them in its file, and a client of each kind."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         """Starts everything. Raises AbsentError if there is no xds-python, and RuntimeError."""
