@@ -41,7 +41,7 @@ class Writer:
         self._stopped = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._write()))
         self.acknowledged: list[str] = []
-        """The ids of the contacts that the service said to have created, in their order."""
+        """The ids of the contacts whose creation the service has acknowledged, in their order."""
         self.failed: Counter[str] = Counter()
         """How many writes ended with each code: they may have been carried out, or not."""
 
@@ -71,8 +71,12 @@ class Writer:
             into(what)
             self._changed.notify_all()
 
+    def failures(self) -> str:
+        """Returns how many writes failed with each code, for a reader."""
+        return ", ".join(f"{count} {code}" for code, count in self.failed.items()) or "0"
+
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Waits until a condition of the counts is true. Raises RuntimeError after 60 s."""
         with self._changed:
             if not self._changed.wait_for(condition, child.START_SECONDS):
-                raise RuntimeError(f"nothing is written: {dict(self.failed)}")
+                raise RuntimeError(f"nothing is written; failed: {self.failures()}")

@@ -63,13 +63,12 @@ def play(kind: str, hosts: tuple[Host, Host], folder: Path) -> None:
         there = {name for (name,) in standby.rows("SELECT contact_id FROM contacts", database.NAME)}
     lost = [name for name in acknowledged if name not in there]
     later = [name for name in writer.acknowledged[len(acknowledged) :] if name not in there]
-    failed = ", ".join(f"{count} {code}" for code, count in writer.failed.items()) or "0"
     print(f"acknowledged by the old primary  {len(acknowledged)}")
     print(f"of these, on the new primary     {len(acknowledged) - len(lost)}")
     print(f"lost                             {len(lost)}")
     print(f"acknowledged by the new primary  {len(writer.acknowledged) - len(acknowledged)}")
     print(f"of these, lost                   {len(later)}")
-    print(f"writes that failed               {failed}")
+    print(f"writes that failed               {writer.failures()}")
 
 
 def main() -> None:

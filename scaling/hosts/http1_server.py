@@ -1,4 +1,4 @@
-"""Answers GET /BYTES with an EchoResponse of so many bytes, over HTTP/1.1 with keep-alive.
+"""Answers GET /BYTES with an EchoResponse whose payload has BYTES bytes, over HTTP/1.1.
 
 Run it:
 

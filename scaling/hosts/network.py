@@ -161,7 +161,7 @@ def _connect(one: str, other: str) -> None:
 def _send_single_packets(interface: str) -> None:
     """Lets the kernel cut data into packets, and finish them, before they are on the line.
 
-    By default a virtual interface gets up to 64 KiB at once: one loss would be that of 40 packets.
+    By default a virtual interface gets up to 64 KiB at once: one loss would lose 40 packets.
     """
     with socket.socket() as any_socket:
         for offload in OFFLOADS:

@@ -8,6 +8,8 @@ Run it:
 import argparse
 import http.client
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -119,11 +121,16 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=10_000, help="response (default: %(default)s)")
     parser.add_argument("--congestion", default="cubic", help="or bbr (default: %(default)s)")
     args = parser.parse_args()
+    if not args.seconds > 0 or args.bytes < 0:
+        parser.error("--seconds must be above 0, and --bytes not below")
     enter("scaling.hosts.one_connection")
-    print(f"lost  {'six callers by':25}{'calls':>10}{'median':>11}{'99 %':>11}")
-    with serving(args.congestion) as there:
-        for loss in LOSSES:
-            measure(there, loss, args.bytes, args.seconds)
+    try:
+        with serving(args.congestion) as there:
+            print(f"lost  {'six callers by':25}{'calls':>10}{'median':>11}{'99 %':>11}")
+            for loss in LOSSES:
+                measure(there, loss, args.bytes, args.seconds)
+    except subprocess.CalledProcessError as error:  # This kernel may not have bbr.
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def play(stack: ExitStack) -> None:
     print("the writer, with a deadline of 2 s for each write")
     print(f"  acknowledged                  {len(writer.acknowledged)}")
     print(f"  of these, lost                {len(set(writer.acknowledged) - there)}")
-    print(f"  failed                        {dict(writer.failed)}")
+    print(f"  failed                        {writer.failures()}")
     print(f"  of these, carried out         {len(there - set(writer.acknowledged))}")
 
 

@@ -41,7 +41,7 @@ class Servicer(EchoServicer):
         follow(request, context)
         response = super().UnaryEcho(request, context)
         if request.message and context.is_active():
-            tell("answers", request.message)
+            report("answers", request.message)
         return response
 
     def ServerStreamingEcho(
@@ -54,11 +54,11 @@ class Servicer(EchoServicer):
 def follow(request: EchoRequest, context: grpc.ServicerContext) -> None:
     """Prints that a call begins and, once it does, that it ends. One without a message is quiet."""
     if request.message:
-        tell("begins", request.message)
-        context.add_callback(partial(tell, "ends", request.message))
+        report("begins", request.message)
+        context.add_callback(partial(report, "ends", request.message))
 
 
-def tell(what: str, message: str) -> None:
+def report(what: str, message: str) -> None:
     """Prints a line in one piece, from any thread."""
     os.write(1, f"{what} {message} {time.monotonic()}\n".encode())
 

@@ -47,7 +47,7 @@ def serve_csds(port: int) -> grpc.Server:
 
 
 def call(target: str) -> None:
-    """Calls until Ctrl-C. An error is explained when it comes first."""
+    """Calls until Ctrl-C. Prints the details of each error once."""
     explained = set()
     with grpc.insecure_channel(target) as channel:
         stub = EchoServiceStub(channel)
@@ -72,9 +72,9 @@ def main() -> None:
     parser.add_argument("--csds-port", type=addresses.port, help="serve what is known of xDS")
     args = parser.parse_args()
     try:
-        csds = None if args.csds_port is None else serve_csds(args.csds_port)
+        # It has a name because gRPC stops a server that is collected.
+        _csds = None if args.csds_port is None else serve_csds(args.csds_port)
         call(args.target)
-        del csds
     except RuntimeError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 Run it, with the Python that has xds-protos (`make engines` installs it):
 
-    xds-python -m scaling.xds.control_plane --port 18000 scaling/xds/echo.yaml
+    xds-python -m scaling.xds.control_plane --port 18000 build/echo.yaml
 
 It keeps the last good state. Production needs TLS and authentication: it decides where calls go.
 """

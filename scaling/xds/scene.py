@@ -64,7 +64,7 @@ class Program:
 
 
 class Scene:
-    """Servers, a control plane that knows them by its file, and a client of each kind."""
+    """Servers, a control plane with them in its file, and a client of each kind."""
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         """Starts everything. Raises AbsentError if there is no xds-python, and RuntimeError."""
@@ -88,7 +88,7 @@ class Scene:
         except AbsentError as error:
             self.absent = str(error)
         for channel in self.channels.values():
-            grpc.channel_ready_future(channel).result(PATIENCE)
+            wait_until(grpc.channel_ready_future(channel).done)
 
     def _python(self) -> grpc.Channel:
         # gRPC reads it once, with the first channel.

@@ -1,4 +1,4 @@
-"""Counts who answers calls while a control plane changes its mind, and while it is dead.
+"""Counts who answers calls after each change of the configuration, and without a control plane.
 
 Run it:
 
@@ -158,7 +158,7 @@ def counts(scene: Scene, steps: Sequence[Step]) -> Iterator[tuple[Step, str, dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Count calls while a control plane acts.")
+    parser = argparse.ArgumentParser(description="Count calls after each change.")
     parser.add_argument("lesson", choices=LESSONS)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
