@@ -1,8 +1,9 @@
 """Runs a program in namespaces of its own, where buildah and podman leave nothing behind.
 
 Their images, containers, networks and mounts are in a temporary folder and in the namespaces, so
-that those of the user are neither seen nor changed. All of it ends with the program, even if it is
-killed. It needs root.
+that those of the user are neither seen nor changed. Processes, networks and mounts end with the
+program, even by SIGKILL, which leaves the folder (deploy-* in the temporary folder) and groups of
+processes without members. It needs root.
 """
 
 import os
@@ -25,7 +26,11 @@ FOLDER = "SANDBOX_FOLDER"
 """The variable that a program inside finds its folder by."""
 PODS = "pods"
 """The file with the ids of all pods, and of their containers."""
-NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+UNSHARE = (
+    # By the kernel, because a program that is killed cannot end its child.
+    *("setpriv", "--pdeathsig=KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
 CONFIG = """
 [containers]
 # The defaults are more than a host's own limit may allow.
@@ -140,7 +145,7 @@ def _repeat(has_network: bool) -> int:
     folder.chmod(0o711)  # PostgreSQL is another user.
     try:
         with child(
-            ["unshare", *NAMESPACES, *network, *command],
+            [*UNSHARE, *network, *command],
             ended_by=signal.SIGKILL,
             env=os.environ | {FOLDER: str(folder), "TMPDIR": str(folder)},
         ) as process:

@@ -22,7 +22,7 @@ from production.development import programs
 from production.development.new_service import Names, write_repository
 from production.development.programs import AbsentError
 from scaling.deploy import cluster, compose_secrets, layers
-from tests.conftest import ROOT, absent, python
+from tests.conftest import ROOT, absent, python, wait_until
 
 DEPLOY = ROOT / "scaling/deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
@@ -416,6 +416,24 @@ def test_nothing_is_left_of_a_program_that_is_interrupted(number, built, spawn):
         assert process_with(temporary) == []
         assert [*folder.iterdir()] == []
         assert temporary not in Path("/proc/mounts").read_text()
+
+
+def test_nothing_runs_after_a_program_is_killed(spawn):
+    for name in ("buildah", "podman"):
+        program(name)
+    if subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"]).returncode:
+        absent("root, with namespaces (sudo)")
+    with tempfile.TemporaryDirectory(prefix="t-") as temporary:
+        archive = Path(temporary) / "waits.tar"
+        os.mkfifo(archive)  # podman waits for somebody who writes to it.
+        environment = os.environ | {"TMPDIR": temporary}
+        process = spawn("-m", "scaling.deploy.pods", str(archive), env=environment)
+        wait_until(lambda: [each for each in process_with(temporary) if "podman" in each[0]])
+
+        process.kill()
+        process.wait()
+
+        wait_until(lambda: not process_with(temporary))
 
 
 def process_with(folder):

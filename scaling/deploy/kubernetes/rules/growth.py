@@ -84,6 +84,9 @@ def _load_mistakes(autoscaler: Object, loaded: Settings) -> Lines:
             f"stabilizationWindowSeconds is {window}, and connections stay where they are for "
             f"{loaded.connection_age:g} s"
         )
+    for name, policy in autoscaler.spec.get("behavior", {}).items():
+        if policy.get("selectPolicy") == "Disabled":
+            yield f"{name} is disabled"
     pods = autoscaler.spec["maxReplicas"]
     # Twice, because during a rollout the servers of both releases have connections.
     if (connections := loaded.connections * loaded.workers * pods * 2) > DATABASE_CONNECTIONS:

@@ -62,6 +62,8 @@ def _secret_mistakes(workload: Object) -> Lines:
     for name in ("CONTACTS_DATABASE", "CONTACTS_LOG_SECRET"):
         if name in variables:
             yield f"{name} is a secret: name a file of a Secret in {name}_FILE"
+    if "envFrom" in workload.container:
+        yield "envFrom sets variables that cannot be checked: name each of them in env"
     for name, otherwise in FILES[workload.kind].items():
         if name not in variables:
             yield f"{name} is not set: {otherwise}"
@@ -78,6 +80,8 @@ def probes(all_: Manifests) -> Lines:
                 yield f"{each}: {name} asks port {probe['port']}, which is not the health port"
             elif (asked := probe.get("service", "")) != service:
                 yield f"{each}: {name} asks for the service {asked!r} instead of {service!r}"
+            if "terminationGracePeriodSeconds" in each.container.get(name, {}):
+                yield f"{each}: {name} has a terminationGracePeriodSeconds of its own"
         liveness = each.container.get("livenessProbe", {})
         patience = liveness.get("periodSeconds", 10) * liveness.get("failureThreshold", 3)
         if patience <= (drain := _grace(each)):
@@ -110,6 +114,14 @@ def times(all_: Manifests) -> Lines:
         rolling = each.spec.get("strategy", {}).get("rollingUpdate") or {}
         if rolling.get("maxUnavailable") != 0:
             yield f"{each}: maxUnavailable is not 0: servers would end before new ones are ready"
+        if rolling.get("maxSurge", 1) in {0, "0%"}:
+            yield f"{each}: maxSurge is 0, so a rollout could not start a new server"
+        if each.spec.get("paused"):
+            yield f"{each}: is paused, so a change would not be rolled out"
+        if (limit := each.spec.get("progressDeadlineSeconds", 600)) <= ready:
+            yield f"{each}: progressDeadlineSeconds is {limit}, and must be more than {ready}"
+        if "preStop" in each.container.get("lifecycle", {}):
+            yield f"{each}: a preStop hook takes its time from the drain: set CONTACTS_DRAIN_PAUSE"
 
 
 def references(all_: Manifests) -> Lines:
@@ -151,6 +163,10 @@ def _volume_mistakes(workload: Object, made: dict[tuple[str, str], set[str]]) ->
             yield f"nobody makes the Secret {secret['secretName']}"
         if secret and secret.get("defaultMode", 0o644) & 0o007:
             yield f"others can read the volume {name}: set its defaultMode to 0440"
+        if secret and not secret.get("defaultMode", 0o644) & 0o040:
+            yield f"its group cannot read the volume {name}: set its defaultMode to 0440"
+        if (secret or config_map or {}).get("optional"):
+            yield f"the volume {name} is optional, and the server cannot start without it"
         if config_map and ("ConfigMap", config_map["name"]) not in made:
             yield f"nobody makes the ConfigMap {config_map['name']}"
 
@@ -186,6 +202,7 @@ def security(all_: Manifests) -> Lines:
             ("hostNetwork", each.pod.get("hostNetwork", False), False),
             ("hostPID", each.pod.get("hostPID", False), False),
             ("hostIPC", each.pod.get("hostIPC", False), False),
+            ("shareProcessNamespace", each.pod.get("shareProcessNamespace", False), False),
         ):
             if found != wanted:
                 yield f"{each}: {name} must be {json.dumps(wanted)}"
@@ -244,6 +261,8 @@ def releases(all_: Manifests) -> Lines:
             yield f"{each}: the image {image!r} names no release"
         elif each.kind == "Job" and not each.name.endswith("-" + tag.replace(".", "-")):
             yield f"{each}: its name must end with the release, {tag.replace('.', '-')}"
+        if each.kind == "Job" and each.spec.get("suspend"):
+            yield f"{each}: is suspended, so the migration would not run"
         if each.kind == "Job" and each.pod.get("restartPolicy") not in {"Never", "OnFailure"}:
             yield f"{each}: restartPolicy must be Never or OnFailure"
 

@@ -54,6 +54,10 @@ def services(all_: Manifests) -> Lines:
             yield f"{each}: publishNotReadyAddresses gives clients the addresses of unready pods"
         if not each.spec.get("ports"):
             yield f"{each}: has no ports"
+        if any(port.get("protocol", "TCP") != "TCP" for port in each.spec.get("ports", [])):
+            yield f"{each}: gRPC needs the protocol TCP"
+        if each.spec.get("externalIPs"):
+            yield f"{each}: externalIPs are reached from outside the cluster"
         for workload in all_.selected({"matchLabels": each.spec.get("selector")}, "Deployment"):
             for port in each.spec.get("ports", []):
                 target = port.get("targetPort", port["port"])
@@ -135,6 +139,8 @@ def certificates(all_: Manifests) -> Lines:
         authority = each.spec.get("ca", {}).get("secretName")
         if authority and ("Secret", authority) not in all_.available():
             yield f"{each}: nobody makes the Secret {authority}"
+    if all(each.spec.get("isCA") for each in all_.of("Certificate")):
+        yield "certificates.yaml: there is no Certificate for the servers: all have isCA"
     for each in all_.of("Certificate"):
         issuer = each.spec["issuerRef"]
         if issuer.get("kind", "Issuer") == "Issuer" and not all_.find("Issuer", issuer["name"]):
@@ -171,6 +177,9 @@ def monitoring(all_: Manifests) -> Lines:
     for each in all_.of("PodMonitor"):
         if not each.spec.get("podMetricsEndpoints"):
             yield f"{each}: has no endpoints"
+        spaces = each.spec.get("namespaceSelector", {})
+        if each.namespace not in spaces.get("matchNames", [each.namespace]):
+            yield f"{each}: namespaceSelector leaves out {each.namespace}, where the servers are"
         for workload in all_.selected(each.spec["selector"], "Deployment"):
             for endpoint in each.spec.get("podMetricsEndpoints", []):
                 port = endpoint.get("port")
@@ -178,6 +187,8 @@ def monitoring(all_: Manifests) -> Lines:
                     yield f"{each}: {port} is not the servers' port for metrics"
                 if (path := endpoint.get("path", "/metrics")) != "/metrics":
                     yield f"{each}: the metrics are at /metrics, not at {path}"
+                if (scheme := endpoint.get("scheme", "http").lower()) != "http":
+                    yield f"{each}: the metrics are served by http, not by {scheme}"
             if (job := workload.pod_labels.get(each.spec.get("jobLabel", ""))) != JOB:
                 yield f"{each}: jobLabel makes the job {job}, the alerts ask for {JOB}"
 
@@ -188,16 +199,22 @@ def routes(all_: Manifests) -> Lines:
         target["name"] for each in all_.of("BackendTLSPolicy") for target in each.spec["targetRefs"]
     }
     for each in all_.of("GRPCRoute"):
-        for name in sorted({"hostnames", "parentRefs", "rules"} - each.spec.keys()):
-            yield f"{each}: has no {name}"
+        for name in ("hostnames", "parentRefs", "rules"):
+            if not each.spec.get(name):
+                yield f"{each}: has no {name}"
         for rule in each.spec.get("rules", []):
             if not rule.get("backendRefs"):
                 yield f"{each}: a rule has no backendRefs"
             yield from (f"{each}: {line}" for line in _method_mistakes(rule))
             for backend in rule.get("backendRefs", []):
                 service = all_.find("Service", backend["name"])
-                if not service:
-                    yield f"{each}: there is no Service {backend['name']}"
+                space = backend.get("namespace", each.namespace)
+                if (kind := backend.get("kind", "Service")) != "Service":
+                    yield f"{each}: sends calls to a {kind}"
+                elif not service or service.namespace != space:
+                    yield f"{each}: there is no Service {backend['name']} in {space}"
+                elif backend.get("weight", 1) == 0:
+                    yield f"{each}: weight is 0, so {service.name} gets no calls"
                 elif backend.get("port") not in {
                     port["port"] for port in service.spec.get("ports", [])
                 }:
@@ -216,13 +233,15 @@ def _method_mistakes(rule: Data) -> Lines:
         service = CONTRACTS.get(method.get("service"))
         if not service:
             yield f"there is no service {method.get('service')}"
+        elif method.get("type", "Exact") != "Exact":
+            yield f"{service.full_name} is matched as {method['type']}, not exactly"
         elif (name := method.get("method")) and name not in service.methods_by_name:
             yield f"the service {service.full_name} has no method {name}"
 
 
 def _encryption_mistakes(policy: Object, all_: Manifests) -> Lines:
     for target in policy.spec["targetRefs"]:
-        if not all_.find(target["kind"], target["name"]):
+        if target["group"] or not all_.find(target["kind"], target["name"]):
             yield f"there is no {target['kind']} {target['name']}"
     validation = policy.spec["validation"]
     names = {name for each in all_.of("Certificate") for name in each.spec.get("dnsNames", [])}
