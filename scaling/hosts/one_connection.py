@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import grpc
@@ -72,16 +73,12 @@ def times(calls: list[Call], seconds: float) -> list[float]:
             call()
             took.append(time.monotonic() - began)
 
-    threads = [threading.Thread(target=repeat, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    finally:  # Also after Ctrl-C.
-        stopped.set()
-        for thread in threads:
-            thread.join()
+    with ThreadPoolExecutor(len(calls)) as callers:
+        try:
+            for each in [callers.submit(repeat, call) for call in calls]:
+                each.result()
+        finally:  # Also after Ctrl-C.
+            stopped.set()
     return took
 
 
