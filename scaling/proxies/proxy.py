@@ -112,7 +112,7 @@ def running(
         bundle = folder / "bundle.pem"  # HAProxy wants both in one file.
         if engine.has_tls:
             bundle.write_bytes(certificate.read_bytes() + key.read_bytes())
-        port = port or _free_port()
+        port = port or free_port()
         template = (Path(__file__).parent / engine.config).read_text()
         for text, substitute in (changes or {}).items():
             if text not in template:
@@ -141,7 +141,7 @@ def _with_parent() -> list[str]:
     return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Returns a free port: proxies do not report the port that they take for 0."""
     with socket.create_server((HOST, 0)) as found:
         return int(found.getsockname()[1])

@@ -6,7 +6,6 @@ The process of the lesson is the gRPC client.
 import os
 import re
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ import grpc
 from production.development import programs
 from production.development.child import child, server
 from production.development.programs import AbsentError
+from scaling.proxies.proxy import free_port
 
 FOLDER = Path(__file__).parent
 HOST = "127.0.0.1"
@@ -74,7 +74,7 @@ class Scene:
             name: Program(stack, folder / f"{name}.log", [*backend, f"--name={name}"])
             for name in SERVERS
         }
-        self._stack, self._folder, self._edge = stack, folder, _free_port()
+        self._stack, self._folder, self._edge = stack, folder, free_port()
         self.file = folder / "echo.yaml"
         self._version = 1
         self._write({})
@@ -160,11 +160,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"nothing after {PATIENCE:.0f} s")
         time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as found:
-        return int(found.getsockname()[1])
 
 
 @contextmanager
